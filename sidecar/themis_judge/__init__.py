@@ -1,0 +1,57 @@
+"""How to judge: items in, verdicts out, on any engine. No gRPC in it."""
+
+from themis_judge.items import (
+    Comparison,
+    CriteriaMode,
+    Criterion,
+    CritiqueMode,
+    FinishReason,
+    Item,
+    Message,
+    Options,
+    Orders,
+    RatingMode,
+    Reasoning,
+    ReasoningMode,
+    ReasoningPolicy,
+    Response,
+    Result,
+    Rubric,
+    Status,
+    Text,
+    ToolCall,
+    ToolResult,
+    Truncation,
+)
+from themis_judge.judge import Judge
+from themis_judge.scenarios import Scenario, load_scenarios
+from themis_judge.version import JudgeSettings, JudgeVersion
+
+__all__ = [
+    "Comparison",
+    "CriteriaMode",
+    "Criterion",
+    "CritiqueMode",
+    "FinishReason",
+    "Item",
+    "Judge",
+    "JudgeSettings",
+    "JudgeVersion",
+    "Message",
+    "Options",
+    "Orders",
+    "RatingMode",
+    "Reasoning",
+    "ReasoningMode",
+    "ReasoningPolicy",
+    "Response",
+    "Result",
+    "Rubric",
+    "Scenario",
+    "Status",
+    "Text",
+    "ToolCall",
+    "ToolResult",
+    "Truncation",
+    "load_scenarios",
+]

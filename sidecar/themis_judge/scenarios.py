@@ -1,0 +1,118 @@
+"""Scenarios and their criteria: data, one YAML file a scenario. A user adds one by adding a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from themis_judge.errors import BadScenario
+from themis_judge.items import Criterion
+
+BUILT_IN = Path(__file__).parent / "rubrics"
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Two answers to one instruction, of which one meets a criterion and the other doesn't."""
+
+    instruction: str
+    meets: str
+    misses: str
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """criteria in descending order of importance; reference: whether a reference is shown to the judge by
+    default; contrasts: by criterion id."""
+
+    id: str
+    name: str
+    definition: str
+    reference: bool
+    criteria: tuple[Criterion, ...]
+    contrasts: Mapping[str, Contrast]
+
+
+def load_scenarios(folders: Iterable[Path | str] = ()) -> Mapping[str, Scenario]:
+    """The built-in scenarios and those of `folders`, by id, sorted; a later file replaces an earlier id.
+
+    Raises BadScenario, naming file and field.
+    """
+    found: dict[str, Scenario] = {}
+    for folder in (BUILT_IN, *map(Path, folders)):
+        files = sorted(folder.glob("*.yaml"))
+        if not files:
+            raise BadScenario(f"{folder}: no *.yaml file there")
+        for file in files:
+            scenario = read_scenario(file)
+            found[scenario.id] = scenario
+    _check_ids(found.values())
+    return MappingProxyType(dict(sorted(found.items())))
+
+
+def read_scenario(file: Path) -> Scenario:
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadScenario(f"{file}: not readable as YAML: {error}") from error
+    fields = _Fields(data, str(file))
+    if fields.text("reference") not in ("used", "dropped"):
+        raise BadScenario(f"{file}: reference: say 'used' or 'dropped'")
+    entries = fields.list("criteria")
+    criteria, contrasts = [], {}
+    for index, entry in enumerate(entries):
+        part = _Fields(entry, f"{file}: criteria[{index}]")
+        criterion = Criterion(id=part.text("id"), name=part.text("name"), text=part.text("text"))
+        criteria.append(criterion)
+        if "contrast" in part.data:
+            contrasts[criterion.id] = _contrast(_Fields(part.data["contrast"], f"{part.where}.contrast"))
+    return Scenario(
+        id=fields.text("id"),
+        name=fields.text("name"),
+        definition=fields.text("definition"),
+        reference=fields.text("reference") == "used",
+        criteria=tuple(criteria),
+        contrasts=MappingProxyType(contrasts),
+    )
+
+
+def _contrast(fields: _Fields) -> Contrast:
+    reference = fields.text("reference") if "reference" in fields.data else None
+    return Contrast(fields.text("instruction"), fields.text("meets"), fields.text("misses"), reference)
+
+
+def _check_ids(scenarios: Iterable[Scenario]) -> None:
+    owner: dict[str, str] = {}
+    for scenario in scenarios:
+        for criterion in scenario.criteria:
+            if criterion.id in owner:
+                raise BadScenario(f"criterion id {criterion.id} stands in {owner[criterion.id]} and {scenario.id}")
+            owner[criterion.id] = scenario.id
+
+
+class _Fields:
+    """Reads required fields of a YAML mapping, with errors that say where."""
+
+    def __init__(self, data: Any, where: str) -> None:
+        if not isinstance(data, dict):
+            raise BadScenario(f"{where}: a mapping is expected")
+        self.data = data
+        self.where = where
+
+    def text(self, name: str) -> str:
+        value = self.data.get(name)
+        if not isinstance(value, str) or not value.strip():
+            raise BadScenario(f"{self.where}: {name}: a text is expected")
+        return value.strip()
+
+    def list(self, name: str) -> list[Any]:
+        value = self.data.get(name)
+        if not isinstance(value, list) or not value:
+            raise BadScenario(f"{self.where}: {name}: a list of at least one entry is expected")
+        return value
