@@ -10,7 +10,7 @@ from themis_judge.items import Classification, Message, Status, Truncation
 from themis_judge.lru import LRU
 from themis_judge.scenarios import Scenario
 
-_HELD_CHARACTERS = 16_000_000
+_HELD_CHARACTERS = 4_000_000
 
 
 class Classifier:

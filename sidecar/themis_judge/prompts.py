@@ -234,8 +234,15 @@ def _layout(
     return Layout(tuple(sections), 1, where, answer_start)
 
 
-@lru_cache(maxsize=1024)
 def single_head(task: Task) -> Head:
+    return _single_head(task) if task.custom else _held_single_head(task)
+
+
+def pair_head(task: Task) -> Head:
+    return _pair_head(task) if task.custom else _held_pair_head(task)
+
+
+def _single_head(task: Task) -> Head:
     low, high = task.rubric.scale_min, task.rubric.scale_max
     steps = STEPS.format(low=low, high=high)
     form = (REASON_FIRST_FORMAT if task.reason_first else RATING_FIRST_FORMAT).format(low=low, high=high)
@@ -243,9 +250,13 @@ def single_head(task: Task) -> Head:
     return _ordered(task, start, steps + form)
 
 
-@lru_cache(maxsize=1024)
-def pair_head(task: Task) -> Head:
+def _pair_head(task: Task) -> Head:
     return _ordered(task, (Piece(PAIR_TASK), *_criteria(task)), PAIR_STEPS + PAIR_FORMAT)
+
+
+# Scenarios are few; callers' own rubrics may be many and long, and are made anew each time.
+_held_single_head = lru_cache(maxsize=1024)(_single_head)
+_held_pair_head = lru_cache(maxsize=1024)(_pair_head)
 
 
 def _ordered(task: Task, start: Section, instructions: str) -> Head:

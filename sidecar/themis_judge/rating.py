@@ -52,8 +52,8 @@ async def _critique(
 ) -> Verdict:
     low, high = task.rubric.scale_min, task.rubric.scale_max
     grammar = verdict.critique_grammar(low, high, mode.max_points, mode.max_point_chars, not task.reason_first)
-    # Half a token a character is twice what prose takes; text that runs out all the same is no critique.
-    limit = 32 + 2 * mode.max_points * (mode.max_point_chars // 2 + 16)
+    # A token a character is several times what prose takes; text that runs out all the same is no critique.
+    limit = 32 + 2 * mode.max_points * (mode.max_point_chars + 16)
     sampling = Sampling(max_tokens=limit, grammar=grammar)
     reserve = limit + LABEL_RESERVE_TOKENS
     if task.reason_first:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from themis_judge.engines.base import Deadline, DeadlineExceeded, Engine, Labels, LabelScores, Prompt, Usage
 from themis_judge.lru import LRU
 
-_HELD_SCORES = 65_536
+_HELD_SCORES = 8_192
 
 
 @dataclass(slots=True)

@@ -13,7 +13,9 @@ from themis_judge.lru import LRU
 from themis_judge.prompts import CUT_NOTE, Layout, Piece, Section
 
 LABEL_END = "]]"
-_HELD_CHARACTERS = 32_000_000
+_HELD_TOKENS = 500_000  # about 20 MB of ids
+_HELD_LABEL_SETS = 1024
+_ENTRY_TOKENS = 64  # what an entry costs beside its ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +31,20 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer | None) -> None:
         self.tokenizer = tokenizer
-        self._static: LRU[str, tuple[int, ...]] = LRU(_HELD_CHARACTERS)
-        self._sections: LRU[Section, tuple[int, ...]] = LRU(_HELD_CHARACTERS)
-        self._labels: dict[tuple[str, ...], Labels] = {}
+        self._static: LRU[str, tuple[int, ...]] = LRU(_HELD_TOKENS)
+        self._sections: LRU[Section, tuple[int, ...]] = LRU(_HELD_TOKENS)
+        self._labels: LRU[tuple[str, ...], Labels] = LRU(_HELD_LABEL_SETS)
         if tokenizer is not None:
-            self._before, self._after = tokenizer.frame(("user",))
+            before, self._after = tokenizer.frame(("user",))
+            self._before = Piece(before)
 
     def encode(self, layout: Layout) -> Prompt:
         """Segments as the layout's sections, the chat template's frame joined to the first and last one."""
         if self.tokenizer is None:
             return Prompt((), layout.text(), layout.answer_start)
         last = len(layout.sections) - 1
-        segments = [
-            self._section(section, held=index != layout.response) for index, section in enumerate(layout.sections)
-        ]
-        segments[0] = (*self.static(self._before), *segments[0])
+        sections = ((self._before, *layout.sections[0]), *layout.sections[1:])
+        segments = [self._section(section, held=index != layout.response) for index, section in enumerate(sections)]
         segments[last] = (*segments[last], *self._answer(layout.answer_start))
         return Prompt(tuple(segments), layout.text(), layout.answer_start)
 
@@ -79,7 +80,8 @@ class Encoder:
         label's tokens begin another's, so that "1" is never taken for the start of "10"."""
         known = self._labels.get(texts)
         if known is None:
-            known = self._labels[texts] = self._make_labels(texts)
+            known = self._make_labels(texts)
+            self._labels.put(texts, known)
         return known
 
     def static(self, text: str) -> tuple[int, ...]:
@@ -88,7 +90,7 @@ class Encoder:
         if ids is None:
             assert self.tokenizer is not None
             ids = tuple(self.tokenizer.control(text)) if text else ()
-            self._static.put(text, ids, len(text) + 1)
+            self._static.put(text, ids, len(ids) + _ENTRY_TOKENS)
         return ids
 
     def _answer(self, answer_start: str) -> tuple[int, ...]:
@@ -100,7 +102,7 @@ class Encoder:
         ids = self._sections.get(section)
         if ids is None:
             ids = self._join(section)
-            self._sections.put(section, ids, sum(len(piece.text) for piece in section) + 1)
+            self._sections.put(section, ids, len(ids) + _ENTRY_TOKENS)
         return ids
 
     def _join(self, section: Section) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as progress_bars
 
 from themis_judge.engines.base import EngineUnavailable
 from themis_judge.engines.transformers.gguf import dequantised, file_digest
@@ -69,6 +70,7 @@ class Model:
     network: Any  # transformers' own types say little about what a causal model offers
 
     def __init__(self, loaded: Loaded, dtype: torch.dtype, device: str) -> None:
+        progress_bars.disable_progress_bar()  # whoever loads says so in its own way: a log line, a progress view
         self.tokenizer: Any = AutoTokenizer.from_pretrained(loaded.folder)
         self.network: Any = AutoModelForCausalLM.from_pretrained(loaded.folder, dtype=dtype, use_safetensors=True)
         self.network.to(device).eval()
