@@ -1,0 +1,88 @@
+"""`themis-sidecar`: reads the settings, puts the parts together, serves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Coroutine
+from importlib.metadata import version
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from themis_judge.engines.base import EngineError
+from themis_judge.errors import JudgeError
+from themis_judge.judge import Judge
+from themis_judge.scenarios import load_scenarios
+from themis_judge.version import JudgeSettings
+from themis_sidecar.config import JudgeConfig, Launch, ServerConfig, read_command_line
+from themis_sidecar.engines import build_engine
+from themis_sidecar.lifecycle import Lifecycle
+from themis_sidecar.logs import LibraryHandler, make_logger
+from themis_sidecar.ready import ReadyFile
+from themis_sidecar.server import Server
+
+BAD_SETTINGS = 2
+
+
+def main() -> None:
+    launch = _launch(sys.argv[1:])
+    try:
+        serve(_judge(launch.config), launch)
+    except (EngineError, JudgeError, OSError) as error:  # a model, a scenario or a port that isn't there
+        raise SystemExit(f"themis-sidecar: {error}") from error
+
+
+def serve(judge: Judge, launch: Launch) -> None:
+    """Serves `judge` until the process is told to stop."""
+    logger = make_logger(launch.config.log, sys.stderr)
+    logging.basicConfig(handlers=[LibraryHandler(logger)], level=logging.WARNING, force=True)
+
+    async def run() -> None:
+        server = Server(judge, launch.config, logger, version("themis-sidecar"))
+        await Lifecycle(judge, server, ReadyFile(launch.ready_file), os._exit, logger).run()
+
+    _run(run())
+
+
+def _launch(arguments: list[str]) -> Launch:
+    try:
+        return read_command_line(arguments)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+    except SettingsError as error:
+        problems = [str(error)]
+    sys.stderr.write("".join(f"themis-sidecar: {problem}\n" for problem in problems))
+    raise SystemExit(BAD_SETTINGS)
+
+
+def _judge(config: ServerConfig) -> Judge:
+    scenarios = load_scenarios(config.judge.scenario_dirs)  # first: an engine takes seconds to import
+    engine = build_engine(config.engine, config.limits.stuck_after_s)
+    return Judge(engine, scenarios, _judge_settings(config.judge))
+
+
+def _judge_settings(config: JudgeConfig) -> JudgeSettings:
+    chosen = config.reference_scenarios
+    return JudgeSettings(
+        data_order=config.data_order,
+        verdict_order=config.verdict_order,
+        label_mass_threshold=config.label_mass_threshold,
+        reference_scenarios=None if chosen is None else frozenset(chosen),
+    )
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
+
+
+if __name__ == "__main__":
+    main()

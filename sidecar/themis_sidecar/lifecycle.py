@@ -1,0 +1,86 @@
+"""From start to stop: bind, load, serve, and on a signal drain."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+from themis_judge.judge import Judge
+from themis_sidecar.logs import Logger, loop_error_handler
+from themis_sidecar.ready import ReadyFile
+from themis_sidecar.server import Server
+from themis_sidecar.watchdog import Watchdog
+
+ExitProcess = Callable[[int], None]
+
+
+class Lifecycle:
+    """One run of the server. `exit_process` must end the process without waiting for threads (os._exit)."""
+
+    def __init__(
+        self, judge: Judge, server: Server, ready_file: ReadyFile, exit_process: ExitProcess, logger: Logger
+    ) -> None:
+        self._judge = judge
+        self._server = server
+        self._ready_file = ready_file
+        self._exit_process = exit_process
+        self._logger = logger
+        self._watchdog = Watchdog(lambda: judge.engine.failure, server.fail, exit_process, logger)
+        self._signalled = asyncio.Event()
+
+    async def run(self) -> None:
+        """Returns when the server has drained after SIGTERM or SIGINT; a second one ends the process at once."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(loop_error_handler(self._logger))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        self._ready_file.remove()
+        try:
+            address = await self._server.start()
+            if await self._loaded(address):
+                await self._serve_until_told(address)
+        finally:
+            await self._server.stop()
+
+    async def _loaded(self, address: str) -> bool:
+        """False where a signal came first: a load can't be stopped, so the process ends without it."""
+        self._logger.info("loading", address=address)
+        loading = asyncio.create_task(self._judge.load())
+        signalled = asyncio.create_task(self._signalled.wait())
+        await asyncio.wait((loading, signalled), return_when=asyncio.FIRST_COMPLETED)
+        signalled.cancel()
+        if loading.done():
+            loading.result()
+            return True
+        loading.cancel()
+        self._logger.info("stopped", phase="loading")
+        self._exit_process(0)
+        return False
+
+    async def _serve_until_told(self, address: str) -> None:
+        watching = asyncio.create_task(self._watchdog.run())
+        signalled = asyncio.create_task(self._signalled.wait())
+        await self._server.serve()
+        self._logger.info("serving", address=address, version=self._judge.version.id)
+        self._ready_file.write(address)
+        await asyncio.wait((signalled, watching), return_when=asyncio.FIRST_COMPLETED)
+        self._ready_file.remove()
+        if watching.done():
+            watching.result()
+        else:
+            await self._drain()
+        for task in (watching, signalled):
+            task.cancel()
+
+    async def _drain(self) -> None:
+        self._logger.info("draining")
+        finished = await self._server.drain()
+        await self._judge.unload()
+        self._logger.info("stopped", phase="serving", calls_cut_off=not finished)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._signalled.is_set():
+            self._logger.warning("stopped", phase="draining", signal=number.name)
+            self._exit_process(128 + number)
+        self._signalled.set()
