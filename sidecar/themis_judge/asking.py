@@ -11,10 +11,10 @@ from themis_judge.engines.base import Deadline, Engine, LabelScores, Prompt, Pro
 from themis_judge.errors import OffFormat
 from themis_judge.items import Distribution, Rubric, Truncation
 from themis_judge.prompts import Layout
-from themis_judge.sharing import SharedLabels
+from themis_judge.sharing import Shared
 from themis_judge.tokens import Encoder
 
-LABEL_RESERVE_TOKENS = 8  # room for a rating, its closing mark included
+LABEL_RESERVE_TOKENS = 16  # room for a rating of ten digits, its closing mark included
 _LONG_CHARACTERS = 65_536  # longer prompts are tokenised beside the event loop
 
 
@@ -37,15 +37,13 @@ class Asker:
         self.engine = engine
         self.encoder = Encoder(engine.tokenizer)
         self._threshold = label_mass_threshold
-        self._shared = SharedLabels(engine)
+        self._shared = Shared(engine)
 
     async def encode(self, layout: Layout, policy: Truncation, work: Work, reserve_tokens: int) -> Prompt:
         """The prompt's ids, within the context less `reserve_tokens` for the answer, cut as the policy says.
 
         Raises PromptTooLong.
         """
-        if work.keep_prompts:
-            work.shown.append(f"{layout.text()}\n{layout.answer_start}")
         began = time.perf_counter()
         if layout.characters() > _LONG_CHARACTERS:
             prompt = await asyncio.to_thread(self.encoder.encode, layout)
@@ -55,6 +53,8 @@ class Asker:
         if excess > 0:
             prompt = self._cut(layout, policy, excess, work, len(prompt) + reserve_tokens)
         work.tokenised_s += time.perf_counter() - began
+        if work.keep_prompts:
+            work.shown.append(f"{prompt.text}\n{prompt.answer_start}")
         return prompt
 
     def _cut(self, layout: Layout, policy: Truncation, excess: int, work: Work, needed: int) -> Prompt:
@@ -81,7 +81,7 @@ class Asker:
         return self.told(ratings, await self.labels(prompt, tuple(map(str, ratings)), work))
 
     async def labels(self, prompt: Prompt, texts: tuple[str, ...], work: Work) -> LabelScores:
-        scores = await self._shared.get(prompt, self.encoder.labels(texts), work.deadline)
+        scores = await self._shared.labels(prompt, self.encoder.labels(texts), work.deadline)
         work.usage += scores.usage
         return scores
 
@@ -99,7 +99,7 @@ class Asker:
 
     async def generate(self, prompt: Prompt, sampling: Sampling, work: Work) -> tuple[str, bool]:
         """The text, and whether it was cut at the sampling's limit."""
-        made = await self.engine.generate(prompt, sampling, work.deadline)
+        made = await self._shared.generate(prompt, sampling, work.deadline)
         work.usage += made.usage
         return made.text, made.cut
 

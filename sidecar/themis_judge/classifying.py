@@ -22,12 +22,14 @@ class Classifier:
         self._kinds = tuple((letters(index), s.name, s.definition) for index, s in enumerate(scenarios.values()))
         self._held: LRU[tuple[Message, ...], Classification] = LRU(_HELD_CHARACTERS)
 
-    async def classify(self, messages: tuple[Message, ...], work: Work) -> Classification:
+    async def classify(
+        self, messages: tuple[Message, ...], work: Work, policy: Truncation = Truncation.REFUSE
+    ) -> Classification:
         held = self._held.get(messages)
         if held is not None:
             return held
         layout = prompts.classify(self._kinds, messages)
-        prompt = await self._asker.encode(layout, Truncation.REFUSE, work, LABEL_RESERVE_TOKENS)
+        prompt = await self._asker.encode(layout, policy, work, LABEL_RESERVE_TOKENS)
         scores = await self._asker.labels(prompt, tuple(label for label, _, _ in self._kinds), work)
         found = self._asker.told(tuple(range(len(self._ids))), scores)
         result = Classification(Status.OK, self._ids[found.chosen], found.probabilities or (), found.label_mass)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from themis_judge import prompts
 from themis_judge.asking import Asker, Work
-from themis_judge.engines.base import Likelihood, Prompt, Tokenizer, Unsupported
+from themis_judge.engines.base import EngineError, Likelihood, Prompt, Tokenizer, Unsupported
 from themis_judge.items import (
     Difficulty,
     Message,
@@ -39,6 +40,8 @@ async def of_answer(asker: Asker, prompt: Prompt, answer: str, return_tokens: bo
         asker.engine.loglikelihood(alone, ids, work.deadline),
     )
     work.usage += given.usage + bare.usage
+    if not all(map(math.isfinite, (*given.logprobs, *bare.logprobs))):
+        raise EngineError("the engine told likelihoods that are no numbers")
     tokens = _tokens(tokenizer, answer, given, bare) if return_tokens else ()
     return Difficulty(Status.OK, sum(given.logprobs), sum(bare.logprobs), len(ids), tokens)
 

@@ -26,14 +26,16 @@ from themis_judge.items import (
     Result,
     Rubric,
     Status,
+    Truncation,
     Verdict,
 )
-from themis_judge.rating import rate
+from themis_judge.rating import added_tokens, rate
 from themis_judge.scenarios import Scenario, load_scenarios
-from themis_judge.validation import check_comparison, check_item, check_messages, check_options
+from themis_judge.validation import check_comparison, check_item, check_messages, check_options, check_text
 from themis_judge.version import JudgeSettings, JudgeVersion, describe_version
 
 _CHARACTERS_PER_TOKEN = 3  # a cautious estimate, for admission only
+_PROMPT_TOKENS = 64  # what stands around the texts; the head is shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,8 @@ class Judge:
         result = Result(Status.OK)
         try:
             check_options(options)
-            check_item(item, self.scenarios)
-            setting = await self._setting(item, work)
+            check_item(item, self.scenarios, options.reasoning_policy)
+            setting = await self._setting(item, work, options.truncation)
             result = replace(
                 result,
                 scenario=setting.scenario,
@@ -168,7 +170,7 @@ class Judge:
         work = Work(deadline, keep_prompts=return_prompt)
         result = CompareResult(Status.OK)
         try:
-            check_comparison(comparison, self.scenarios)
+            check_comparison(comparison, self.scenarios, reasoning_policy)
             setting = await self._setting(comparison, work)
             result = replace(result, scenario=setting.scenario)
             found = await comparing.prefer(
@@ -202,6 +204,7 @@ class Judge:
         try:
             if not answer:
                 raise InvalidItem("answer", "is empty; send the text whose likelihood is asked for")
+            check_text(answer, "answer")
             asked = await self._difficulty_prompt(prompt, work)
             found = await difficulty.of_answer(self.asker, asked, answer, return_tokens, work)
         except ITEM_FAILURES as error:
@@ -218,11 +221,12 @@ class Judge:
         layout = prompts.single(setting.task, asked.messages, asked.response, setting.reference)
         return await difficulty.evaluation_prompt(self.asker, layout, work)
 
-    async def _setting(self, item: Item | Comparison, work: Work) -> _Setting:
+    async def _setting(self, item: Item | Comparison, work: Work, policy: Truncation = Truncation.REFUSE) -> _Setting:
         """The scenario, given or classified; its criteria or the item's own; the reference where it's used."""
         scenario, probability = item.scenario, None
         if not scenario:
-            found = await self._parts[1].classify(item.messages, work)
+            cut = policy if policy is Truncation.CONVERSATION_START else Truncation.REFUSE
+            found = await self._parts[1].classify(item.messages, work, cut)
             scenario = found.scenario
             probability = max(found.probabilities, default=None)
         reference = item.reference if scenario in self._references else None
@@ -243,8 +247,9 @@ class Judge:
             )
         return known if rubric is None else replace(known, rubric=rubric, custom=True)
 
-    def cost(self, item: Item | Comparison | tuple[Message, ...]) -> int:
-        """An estimate of the tokens that an item puts to the engine, from its texts' lengths."""
+    def cost(self, item: Item | Comparison | tuple[Message, ...], options: Options | None = None) -> int:
+        """An estimate of the tokens that an item puts to the engine: its texts by their length, and what the mode
+        adds."""
         if isinstance(item, tuple):
             characters = _characters(item)
         elif isinstance(item, Item):
@@ -252,7 +257,7 @@ class Judge:
         else:
             answers = _characters(item.response_a.messages) + _characters(item.response_b.messages)
             characters = _characters(item.messages) + 2 * (answers + len(item.reference or ""))
-        return characters // _CHARACTERS_PER_TOKEN + 64
+        return characters // _CHARACTERS_PER_TOKEN + _PROMPT_TOKENS + (added_tokens(options.mode) if options else 0)
 
 
 def _characters(messages: tuple[Message, ...]) -> int:

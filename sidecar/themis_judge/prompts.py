@@ -206,7 +206,8 @@ def classify(kinds: tuple[tuple[str, str, str], ...], messages: tuple[Message, .
 def criterion_question(layout: Layout, name: str, text: str, custom: bool) -> Layout:
     """A single-answer layout made with `split_tail`, asking about one criterion."""
     line = f"{name}: {text}" if name else text
-    question: Section = (*layout.sections[-1][:-1], Piece(CRITERION_REMINDER), Piece(line, custom), Piece("\n"))
+    asked: Section = block("criterion", line) if custom else (Piece(f"{line}\n"),)
+    question: Section = (*layout.sections[-1][:-1], Piece(CRITERION_REMINDER), *asked)
     return Layout((*layout.sections[:-1], question), layout.conversation, layout.response, layout.answer_start)
 
 

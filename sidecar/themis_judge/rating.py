@@ -17,6 +17,7 @@ from themis_judge.items import (
     CriterionVerdict,
     CritiqueMode,
     Distribution,
+    Mode,
     Options,
     RatingMode,
     ReasoningMode,
@@ -25,6 +26,8 @@ from themis_judge.items import (
 )
 
 T = TypeVar("T")
+
+_CRITERIA_TOKENS = 10 * 48  # about ten criteria, each with its question
 
 
 async def rate(asker: Asker, layout: prompts.Layout, task: prompts.Task, options: Options, work: Work) -> Verdict:
@@ -40,6 +43,25 @@ async def rate(asker: Asker, layout: prompts.Layout, task: prompts.Task, options
             return await _reasoning(asker, layout, task, options, mode, work)
 
 
+def critique_tokens(mode: CritiqueMode) -> int:
+    """The most tokens that a critique may take. A token a character is several times what prose takes; text that
+    runs out all the same is no critique."""
+    return 32 + 2 * mode.max_points * (mode.max_point_chars + 16)
+
+
+def added_tokens(mode: Mode) -> int:
+    """An estimate of what a mode takes beyond the prompt itself, for admission."""
+    match mode:
+        case CritiqueMode():
+            return critique_tokens(mode) // 4
+        case ReasoningMode():
+            return mode.samples * (mode.max_tokens + 32)
+        case CriteriaMode():
+            return _CRITERIA_TOKENS
+        case RatingMode():
+            return 0
+
+
 async def _rating(
     asker: Asker, layout: prompts.Layout, task: prompts.Task, options: Options, work: Work
 ) -> Distribution:
@@ -52,11 +74,11 @@ async def _critique(
 ) -> Verdict:
     low, high = task.rubric.scale_min, task.rubric.scale_max
     grammar = verdict.critique_grammar(low, high, mode.max_points, mode.max_point_chars, not task.reason_first)
-    # A token a character is several times what prose takes; text that runs out all the same is no critique.
-    limit = 32 + 2 * mode.max_points * (mode.max_point_chars + 16)
+    limit = critique_tokens(mode)
     sampling = Sampling(max_tokens=limit, grammar=grammar)
     reserve = limit + LABEL_RESERVE_TOKENS
     if task.reason_first:
+        reserve += asker.encoder.tokens(prompts.rating_start(task.rubric))
         prompt = await asker.encode(replace(layout, answer_start=""), options.truncation, work, reserve)
         text, cut = await asker.generate(prompt, sampling, work)
         rating = await asker.rating(asker.extend(prompt, text, prompts.rating_start(task.rubric)), task.rubric, work)
@@ -86,7 +108,8 @@ async def _reasoning(
     asker: Asker, layout: prompts.Layout, task: prompts.Task, options: Options, mode: ReasoningMode, work: Work
 ) -> Verdict:
     question = prompts.reasons_question(layout)
-    prompt = await asker.encode(question, options.truncation, work, mode.max_tokens + LABEL_RESERVE_TOKENS + 16)
+    closing = asker.encoder.tokens("\n\n" + prompts.rating_start(task.rubric))
+    prompt = await asker.encode(question, options.truncation, work, mode.max_tokens + closing + LABEL_RESERVE_TOKENS)
     temperature = mode.temperature if mode.temperature is not None else (0.0 if mode.samples == 1 else 0.7)
     samplings = [
         Sampling(mode.max_tokens, temperature, seed=mode.seed + index, stop=("\n\n", "[["))

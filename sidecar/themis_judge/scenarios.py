@@ -44,16 +44,16 @@ def load_scenarios(folders: Iterable[Path | str] = ()) -> Mapping[str, Scenario]
 
     Raises BadScenario, naming file and field.
     """
-    found: dict[str, Scenario] = {}
+    found: dict[str, tuple[Scenario, Path]] = {}
     for folder in (BUILT_IN, *map(Path, folders)):
         files = sorted(folder.glob("*.yaml"))
         if not files:
             raise BadScenario(f"{folder}: no *.yaml file there")
         for file in files:
             scenario = read_scenario(file)
-            found[scenario.id] = scenario
+            found[scenario.id] = (scenario, file)
     _check_ids(found.values())
-    return MappingProxyType(dict(sorted(found.items())))
+    return MappingProxyType({id: scenario for id, (scenario, _) in sorted(found.items())})
 
 
 def read_scenario(file: Path) -> Scenario:
@@ -87,13 +87,15 @@ def _contrast(fields: _Fields) -> Contrast:
     return Contrast(fields.text("instruction"), fields.text("meets"), fields.text("misses"), reference)
 
 
-def _check_ids(scenarios: Iterable[Scenario]) -> None:
-    owner: dict[str, str] = {}
-    for scenario in scenarios:
-        for criterion in scenario.criteria:
+def _check_ids(scenarios: Iterable[tuple[Scenario, Path]]) -> None:
+    owner: dict[str, Path] = {}
+    for scenario, file in scenarios:
+        for index, criterion in enumerate(scenario.criteria):
             if criterion.id in owner:
-                raise BadScenario(f"criterion id {criterion.id} stands in {owner[criterion.id]} and {scenario.id}")
-            owner[criterion.id] = scenario.id
+                raise BadScenario(
+                    f"{file}: criteria[{index}].id: {criterion.id} stands in {owner[criterion.id]} already"
+                )
+            owner[criterion.id] = file
 
 
 class _Fields:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from themis_judge.engines.base import Labels, Prompt, Tokenizer
+from themis_judge.engines.base import Labels, Prompt, Tokenizer, Unsupported
 from themis_judge.lru import LRU
 from themis_judge.prompts import CUT_NOTE, Layout, Piece, Section
 
@@ -56,16 +56,19 @@ class Encoder:
         pieces = [(self._piece(piece), piece.data) for piece in layout.sections[section]]
         order = range(len(pieces)) if from_start else range(len(pieces) - 1, -1, -1)
         left, cut = excess, 0
+        remains = sum(len(ids) for ids, data in pieces if data)
         for index in order:
             ids, data = pieces[index]
             if left <= 0 or not data or not ids:
                 continue
             gone = min(len(ids), left + len(note))
             kept = ids[gone:] if from_start else ids[: len(ids) - gone]
-            pieces[index] = ((*note, *kept) if from_start else (*kept, *note), data)
+            mark = note if len(note) < gone else ()  # a note longer than what it stands for saves nothing
+            pieces[index] = ((*mark, *kept) if from_start else (*kept, *mark), data)
             cut += gone
-            left -= gone - len(note)
-        if left > 0 or not any(data and len(ids) > len(note) for ids, data in pieces):
+            left -= gone - len(mark)
+            remains += len(kept) - len(ids)
+        if left > 0 or remains <= 0:
             return None
         whole = self.encode(layout)
         segments = list(whole.segments)
@@ -73,7 +76,10 @@ class Encoder:
         frame = len(segments[section]) - sum(len(self._piece(piece)) for piece in layout.sections[section])
         tail = segments[section][len(segments[section]) - frame :] if frame else ()
         segments[section] = (*changed, *tail)
-        return Encoded(Prompt(tuple(segments), whole.text, whole.answer_start), cut)
+        shown = [self.tokenizer.decode(ids) for ids, _ in pieces]
+        texts = ["".join(piece.text for piece in part) for part in layout.sections]
+        texts[section] = "".join(shown)
+        return Encoded(Prompt(tuple(segments), "".join(texts), whole.answer_start), cut)
 
     def labels(self, texts: tuple[str, ...]) -> Labels:
         """Label sequences after the prompt's answer_start; the closing mark's first token is joined where one
@@ -92,6 +98,10 @@ class Encoder:
             ids = tuple(self.tokenizer.control(text)) if text else ()
             self._static.put(text, ids, len(ids) + _ENTRY_TOKENS)
         return ids
+
+    def tokens(self, text: str) -> int:
+        """How many a trusted text takes; 0 without a tokenizer."""
+        return 0 if self.tokenizer is None else len(self.static(text))
 
     def _answer(self, answer_start: str) -> tuple[int, ...]:
         return (*self.static(self._after), *self.static(answer_start))
@@ -125,5 +135,5 @@ class Encoder:
             end = self.static(LABEL_END)[:1]
             sequences = [(*sequence, *end) for sequence in sequences]
         if len(set(sequences)) < len(sequences):
-            raise ValueError(f"the tokenizer does not tell these labels apart: {texts}")
+            raise Unsupported(f"the tokenizer does not tell these labels apart: {texts}")
         return Labels(texts, tuple(sequences))

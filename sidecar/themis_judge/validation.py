@@ -17,6 +17,7 @@ from themis_judge.items import (
     Part,
     Reasoning,
     ReasoningMode,
+    ReasoningPolicy,
     Response,
     Rubric,
     Text,
@@ -28,16 +29,18 @@ MAX_CRITERIA = 64
 MAX_SCALE_STEPS = 100
 
 
-def check_item(item: Item, scenarios: Iterable[str]) -> None:
+def check_item(item: Item, scenarios: Iterable[str], policy: ReasoningPolicy = ReasoningPolicy.STRIP) -> None:
     check_messages(item.messages)
-    check_response(item.response, "response")
+    check_response(item.response, "response", policy)
     _check_context(item, scenarios)
 
 
-def check_comparison(comparison: Comparison, scenarios: Iterable[str]) -> None:
+def check_comparison(
+    comparison: Comparison, scenarios: Iterable[str], policy: ReasoningPolicy = ReasoningPolicy.STRIP
+) -> None:
     check_messages(comparison.messages)
-    check_response(comparison.response_a, "response_a")
-    check_response(comparison.response_b, "response_b")
+    check_response(comparison.response_a, "response_a", policy)
+    check_response(comparison.response_b, "response_b", policy)
     _check_context(comparison, scenarios)
 
 
@@ -54,13 +57,15 @@ def check_messages(messages: tuple[Message, ...]) -> None:
         )
 
 
-def check_response(response: Response, where: str) -> None:
+def check_response(response: Response, where: str, policy: ReasoningPolicy = ReasoningPolicy.STRIP) -> None:
+    """policy: where reasoning is not shown as a part of the answer, it can't be the answer."""
     if not response.messages:
         raise InvalidItem(f"{where}.messages", "is empty; send the response to judge")
     for index, message in enumerate(response.messages):
         _check_message(message, f"{where}.messages[{index}]", ("assistant", "tool"))
     said = (part for message in response.messages if message.role == "assistant" for part in message.parts)
-    if not any(isinstance(part, ToolCall) or _text(part).strip() for part in said):
+    shown = (Text, Reasoning) if policy is ReasoningPolicy.JUDGE else (Text,)
+    if not any(isinstance(part, ToolCall) or (isinstance(part, shown) and part.text.strip()) for part in said):
         raise InvalidItem(f"{where}.messages", "holds no text by the assistant; an empty response can't be rated")
 
 
@@ -88,7 +93,7 @@ def _check_context(item: Item | Comparison, scenarios: Iterable[str]) -> None:
     if item.reference is not None:
         if not item.reference.strip():
             raise InvalidItem("reference", "is empty; leave it out if there is none")
-        _check_text(item.reference, "reference")
+        check_text(item.reference, "reference")
     if item.rubric is not None:
         _check_rubric(item.rubric)
 
@@ -110,16 +115,16 @@ def _check_part(part: Part, role: str, where: str) -> None:
             _only(role, "assistant", f"{where}.tool_call")
             if not part.name:
                 raise InvalidItem(f"{where}.tool_call.name", "is empty; name the tool")
-            _check_text(part.name, f"{where}.tool_call.name")
-            _check_text(part.arguments_json, f"{where}.tool_call.arguments_json")
+            check_text(part.name, f"{where}.tool_call.name")
+            check_text(part.arguments_json, f"{where}.tool_call.arguments_json")
         case ToolResult():
             _only(role, "tool", f"{where}.tool_result")
-            _check_text(part.text, f"{where}.tool_result.text")
+            check_text(part.text, f"{where}.tool_result.text")
         case Reasoning():
             _only(role, "assistant", f"{where}.reasoning")
-            _check_text(part.text, f"{where}.reasoning")
+            check_text(part.text, f"{where}.reasoning")
         case Text():
-            _check_text(part.text, f"{where}.text")
+            check_text(part.text, f"{where}.text")
 
 
 def _only(role: str, expected: str, where: str) -> None:
@@ -127,7 +132,7 @@ def _only(role: str, expected: str, where: str) -> None:
         raise InvalidItem(where, f"stands in a message by {role}; only {expected} messages may hold it")
 
 
-def _check_text(text: str, where: str) -> None:
+def check_text(text: str, where: str) -> None:
     if not text.isascii():
         try:
             text.encode()
@@ -150,16 +155,14 @@ def _check_rubric(rubric: Rubric) -> None:
         where = f"rubric.criteria[{index}]"
         if not criterion.text.strip():
             raise InvalidItem(f"{where}.text", "is empty; say in one sentence what a good response does")
-        _check_text(criterion.text, f"{where}.text")
-        _check_text(criterion.name, f"{where}.name")
+        check_text(criterion.text, f"{where}.text")
+        check_text(criterion.name, f"{where}.name")
         if criterion.id in seen:
             raise InvalidItem(f"{where}.id", f"repeats {criterion.id!r}; ids are unique within a rubric")
         seen.add(criterion.id)
         if not (math.isfinite(criterion.weight) and criterion.weight >= 0):
             raise InvalidItem(f"{where}.weight", f"is {criterion.weight}; it must be a finite number from 0 on")
+    if not math.isfinite(sum(criterion.weight for criterion in rubric.criteria)):
+        raise InvalidItem("rubric.criteria[0].weight", "and the others have no finite sum; send smaller weights")
     if not any(criterion.weight > 0 for criterion in rubric.criteria):
         raise InvalidItem("rubric.criteria[0].weight", "is 0 like all others; at least one weight must be above 0")
-
-
-def _text(part: Part) -> str:
-    return part.text if isinstance(part, Text | Reasoning) else ""

@@ -91,7 +91,7 @@ def parse_critique(text: str, ratings: Sequence[int]) -> Critique | None:
     scale, nothing after a heading)."""
     lists: dict[str, list[Point]] = {}
     current: list[Point] | None = None
-    for line in text.removeprefix("]]").strip().splitlines():
+    for line in text.removeprefix("]]").split("\n"):  # splitlines() knows more ends of lines than the grammar
         line = line.strip()
         heading = line.rstrip(":").lower()
         if heading in ("strengths", "shortcomings") and heading not in lists:

@@ -51,7 +51,7 @@ def describe_version(
 ) -> JudgeVersion:
     template = template_digest(settings, scenarios, references)
     whole = hashlib.sha256(
-        "\n".join((info.model, info.name, info.weights_digest, info.dtype, template)).encode()
+        "\n".join((info.model, info.name, info.weights_digest, info.dtype, str(info.context_tokens), template)).encode()
     ).hexdigest()
     return JudgeVersion(
         id=f"{info.model}-{whole[:12]}",

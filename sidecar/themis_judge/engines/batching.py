@@ -142,7 +142,7 @@ class Batcher(Generic[J, R]):
                 self._busy_since_s = time.monotonic()
                 self._compute(batch, tokens)
                 self._busy_since_s = None
-        except Exception as error:  # noqa: BLE001 - whatever ends this thread, its callers must not wait for ever
+        except BaseException as error:  # noqa: BLE001 - whatever ends this thread, its callers must not wait for ever
             reason = self._failure = f"the engine's thread ended: {type(error).__name__}: {error}"
         self._fail_all(reason)
 
@@ -191,6 +191,7 @@ class Batcher(Generic[J, R]):
         try:
             return list(self._backend.start([ticket.job for ticket in batch]))
         except Exception as error:  # noqa: BLE001 - a backend may raise anything, and the caller must hear of it
+            self._backend.drop([ticket.job for ticket in batch])  # what it began would otherwise go on unheard
             if len(batch) == 1:
                 return [error]
             return [self._attempt([ticket])[0] for ticket in batch]
@@ -242,7 +243,7 @@ class Batcher(Generic[J, R]):
 
     def _fail_all(self, reason: str) -> None:
         with self._wake:
-            waiting = [*self._queue, *self._taken.values()]
+            waiting = [*self._queue, *list(self._taken.values())]
             self._queue.clear()
         for ticket in waiting:
             self._reject(ticket, EngineUnavailable(reason))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from jinja2 import TemplateError
@@ -23,9 +24,10 @@ class HFTokenizer:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self._control = tokenizer.backend_tokenizer
-        self._data = _without_added_tokens(self._control)
-        self._forbidden = _control_ids(tokenizer)
+        state = _plain_state(tokenizer.backend_tokenizer)
+        self._control = FastTokenizer.from_str(json.dumps(state))
+        self._data = _without_added_tokens(state)
+        self.forbidden = _control_ids(tokenizer)
         self._frame = lru_cache(maxsize=256)(self._take_apart)
         self.wrapped = tokenizer
         self.ends = _ending_ids(tokenizer)
@@ -37,15 +39,15 @@ class HFTokenizer:
     def data(self, text: str) -> list[int]:
         # The batch call computes no offsets, which makes it faster than `encode`, and leaves the interpreter free.
         ids: list[int] = self._data.encode_batch_fast([text], add_special_tokens=False)[0].ids
-        if self._forbidden.isdisjoint(ids):
+        if self.forbidden.isdisjoint(ids):
             return ids
-        return [token for token, _ in self._split(text, 0)]
+        return [token for token, _ in self._split(text)]
 
     def offsets(self, text: str) -> list[int]:
         encoded = self._data.encode(text, add_special_tokens=False)
-        if self._forbidden.isdisjoint(encoded.ids):
+        if self.forbidden.isdisjoint(encoded.ids):
             return [start for start, _ in encoded.offsets]
-        return [start for _, start in self._split(text, 0)]
+        return [start for _, start in self._split(text)]
 
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self._control.decode(list(ids), skip_special_tokens=False)
@@ -91,25 +93,56 @@ class HFTokenizer:
             raise Unsupported(f"the model's chat template refuses these turns: {error}") from error
         return text
 
-    def _split(self, text: str, start: int) -> list[tuple[int, int]]:
-        """(id, start) of each token, with a cut inside whatever would be a control token."""
-        encoded = self._data.encode(text, add_special_tokens=False)
-        for token, (left, right) in zip(encoded.ids, encoded.offsets, strict=True):
-            if token in self._forbidden:
-                if right - left < 2:
-                    raise Unsupported(f"the tokenizer turns the character {text[left:right]!r} into a control token")
-                cut = left + 1
-                return self._split(text[:cut], start) + self._split(text[cut:], start + cut)
-        return [(token, start + left) for token, (left, _) in zip(encoded.ids, encoded.offsets, strict=True)]
+    def _split(self, text: str) -> list[tuple[int, int]]:
+        """(id, start) of each token, with a cut inside whatever would be a control token. Each round cuts all parts
+        that still hold one, so that a text of nothing else takes few rounds."""
+        parts, tokens = [(0, text)], []
+        while parts:
+            encoded = self._data.encode_batch([part for _, part in parts], add_special_tokens=False)
+            held, parts = parts, []
+            for (start, part), found in zip(held, encoded, strict=True):
+                pairs = list(zip(found.ids, found.offsets, strict=True))
+                cuts = [self._cut(part, *span) for token, span in pairs if token in self.forbidden]
+                edges = [0, *cuts, len(part)]
+                if cuts:
+                    parts += [(start + left, part[left:right]) for left, right in pairwise(edges)]
+                else:
+                    tokens += [(token, start + left) for token, (left, _) in pairs]
+        return sorted(tokens, key=lambda token: token[1])
+
+    def _cut(self, text: str, left: int, right: int) -> int:
+        if right - left < 2:
+            raise Unsupported(f"the tokenizer turns the character {text[left:right]!r} into a control token")
+        return left + 1
 
 
-def _without_added_tokens(tokenizer: Any) -> Any:
+def _plain_state(tokenizer: Any) -> dict[str, Any]:
+    """Without limits, and without the space that some models put before a text: ours are parts of one."""
+    state: dict[str, Any] = json.loads(tokenizer.to_str())
+    state["post_processor"] = state["truncation"] = state["padding"] = None
+    for step in _steps(state["pre_tokenizer"], "pretokenizers"):
+        if step["type"] == "Metaspace":
+            step["prepend_scheme"] = "never"
+        if step["type"] == "ByteLevel":
+            step["add_prefix_space"] = False
+    if (state["normalizer"] or {}).get("type") == "Prepend":
+        state["normalizer"] = None
+    elif (state["normalizer"] or {}).get("type") == "Sequence":
+        kept = [step for step in state["normalizer"]["normalizers"] if step["type"] != "Prepend"]
+        state["normalizer"]["normalizers"] = kept
+    return state
+
+
+def _steps(part: Any, name: str) -> list[Any]:
+    if part is None:
+        return []
+    return list(part[name]) if part["type"] == "Sequence" else [part]
+
+
+def _without_added_tokens(state: dict[str, Any]) -> Any:
     """A copy whose added tokens are gone, but for runs of white space, which some models add for code."""
-    state = json.loads(tokenizer.to_str())
-    state["added_tokens"] = [token for token in state["added_tokens"] if not token["content"].strip()]
-    state["post_processor"] = None
-    state["truncation"] = state["padding"] = None
-    return FastTokenizer.from_str(json.dumps(state))
+    kept = [token for token in state["added_tokens"] if not token["content"].strip()]
+    return FastTokenizer.from_str(json.dumps({**state, "added_tokens": kept}))
 
 
 def _ending_ids(tokenizer: Any) -> frozenset[int]:

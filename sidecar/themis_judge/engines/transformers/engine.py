@@ -187,7 +187,9 @@ class TreeBackend:
 
     def _grammar_matcher(self, grammar: str) -> Matcher:
         if self._grammars is None:
-            self._grammars = Grammars(self._tokenizer.wrapped, self._model.vocabulary)
+            self._grammars = Grammars(
+                self._tokenizer.wrapped, self._model.vocabulary, self._tokenizer.ends, self._tokenizer.forbidden
+            )
         return self._grammars.matcher(grammar)
 
 

@@ -20,6 +20,7 @@ from themis_judge.engines.transformers.tree import IMPLEMENTATION, Buffer, Node,
 log = logging.getLogger(__name__)
 
 _VOCABULARY_CHUNK = 16_384
+_PROBE_TOKENS = 48
 _PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.06, torch.float16: 0.02}  # of the largest logit
 
 
@@ -70,7 +71,8 @@ class Model:
     network: Any  # transformers' own types say little about what a causal model offers
 
     def __init__(self, loaded: Loaded, dtype: torch.dtype, device: str) -> None:
-        progress_bars.disable_progress_bar()  # whoever loads says so in its own way: a log line, a progress view
+        # Whoever loads says so in its own way: a log line, a progress view.
+        progress_bars.disable_progress_bar()  # type: ignore[no-untyped-call]
         self.tokenizer: Any = AutoTokenizer.from_pretrained(loaded.folder)
         self.network: Any = AutoModelForCausalLM.from_pretrained(loaded.folder, dtype=dtype, use_safetensors=True)
         self.network.to(device).eval()
@@ -82,10 +84,15 @@ class Model:
         self.vocabulary = int(self._head.weight.shape[0])
         self._softcap = getattr(text, "final_logit_softcapping", None)
         self._logit_scale = getattr(text, "logit_scale", 1.0) / getattr(text, "logits_scaling", 1.0)
-        self.shares = self._probe(text)
+        own_attention = self.network.config._attn_implementation
+        tokens = [(index * max(1, self.vocabulary // 61)) % self.vocabulary for index in range(_PROBE_TOKENS)]
+        wanted = self._checked_logits(tokens)
+        self.shares = _can_share(text) and self._probe(tokens, wanted)
         if not self.shares:
             log.warning("this model's attention can't be shared between prompts: each is computed alone")
-            self.network.set_attn_implementation("sdpa")
+            # Of transformers' own kinds only this one heeds the cap that some models put on attention's logits.
+            capped = getattr(text, "attn_logit_softcapping", None)
+            self.network.set_attn_implementation("eager" if capped else own_attention)
 
     # ------------------------------------------------------------------------------------------- passes
 
@@ -156,28 +163,39 @@ class Model:
 
     # ------------------------------------------------------------------------------------------- what it can do
 
-    def _probe(self, config: Any) -> bool:
-        """Whether a tree pass gives what the model gives by itself, tried on a few tokens."""
-        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-        window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-        if kinds != {"full_attention"} or window:
-            return False
-        step = max(1, self.vocabulary // 61)
-        tokens = [(index * step) % self.vocabulary for index in range(48)]
-        with torch.inference_mode():
-            expected = self.network(input_ids=torch.tensor([tokens], device=self.device), use_cache=False)
-            wanted = expected.logits[0, -1].float()
-            try:
-                self.network.set_attn_implementation(IMPLEMENTATION)
-                root = Node(tuple(tokens[:20]))
-                other, leaf = Node(tuple(tokens[5:15]), root), Node(tuple(tokens[20:]), root)
-                found = self.logits(self.nodes_shared([root, other, leaf])[-1:])[0]
-            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-                log.warning("tree attention failed its probe: %s", error)
-                return False
-        distance = (found - wanted).abs().max() / wanted.abs().max()
-        return bool(distance <= _PROBE_TOLERANCE.get(self.dtype, 0.06))
+    @torch.inference_mode()
+    def _checked_logits(self, tokens: list[int]) -> torch.Tensor:
+        """The model's own logits [V] after a few tokens. Refuses a model that does more to them than is known here:
+        its probabilities would be wrong."""
+        out = self.network(input_ids=torch.tensor([tokens], device=self.device), use_cache=False)
+        wanted: torch.Tensor = out.logits[0, -1].float()
+        if not self._close(self.logits(self._alone(tokens)[-1:])[0], wanted):
+            kind = self.network.config.model_type
+            raise EngineUnavailable(f"engine.model: models of type {kind} scale their logits in a way not known here")
+        return wanted
 
-    def nodes_shared(self, nodes: Sequence[Node]) -> torch.Tensor:
-        """Hidden states of one tree pass, in row order."""
-        return self._run(plan_nodes(nodes, set())[0])
+    @torch.inference_mode()
+    def _probe(self, tokens: list[int], wanted: torch.Tensor) -> bool:
+        """Whether a tree pass gives what the model gives by itself, tried on a few tokens."""
+        root = Node(tuple(tokens[:20]))
+        nodes = [root, Node(tuple(tokens[5:15]), root), Node(tuple(tokens[20:]), root)]
+        try:
+            self.network.set_attn_implementation(IMPLEMENTATION)
+            found = self.logits(self._run(plan_nodes(nodes, set())[0])[-1:])[0]
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            log.warning("tree attention failed its probe: %s", error)
+            return False
+        return self._close(found, wanted)
+
+    def _close(self, found: torch.Tensor, wanted: torch.Tensor) -> bool:
+        distance = (found - wanted).abs().max() / wanted.abs().max()
+        return bool(distance <= _PROBE_TOLERANCE[self.dtype])
+
+
+def _can_share(config: Any) -> bool:
+    """Whether a token's keys and values depend on nothing but what stands before it, all of which it sees."""
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    # These change the rotation of all positions with the length of the text.
+    by_length = any(kind in str(getattr(config, "rope_parameters", "")) for kind in ("longrope", "dynamic"))
+    return kinds == {"full_attention"} and not window and not by_length

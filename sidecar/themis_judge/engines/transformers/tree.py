@@ -119,6 +119,9 @@ def attend(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: None, **kwargs: Any
 ) -> tuple[torch.Tensor, None]:
     """Attention as transformers calls it. query [1, H, T, D]; key, value [1, Hk, T, D] -> [1, T, H, D]."""
+    unknown = [name for name in ("softcap", "s_aux", "sliding_window") if kwargs.get(name) is not None]
+    if unknown:
+        raise ValueError(f"attention with {', '.join(unknown)} is not known here")
     plan: Pass = kwargs["themis_pass"]
     keys, values = key[0], value[0]
     heads, tokens, width = query.shape[1:]

@@ -35,7 +35,7 @@ class Draft:
     def go_on(self, logits: torch.Tensor) -> bool:
         """Takes the next token from logits [V]; whether the text is complete."""
         if self.matcher is not None:
-            self.matcher.restrict(logits)
+            logits = self.matcher.restrict(logits)
         token = self._choose(logits)
         complete = self.matcher.accept(token) if self.matcher is not None else False
         if token in self.ends:
