@@ -128,16 +128,23 @@ def attend(
     groups = heads // keys.shape[0]
     queries = (query[0] * kwargs["scaling"]).view(keys.shape[0], groups, tokens, width)
     out = torch.empty_like(queries)
+    future = torch.ones(_TILE, _TILE, dtype=torch.bool, device=query.device).triu_(1)
     for row in plan.rows:
         if row.buffer is not None:
             _attend_step(module.layer_idx, row, queries, keys, values, out)
         else:
-            _attend_row(module.layer_idx, row, queries, keys, values, out)
+            _attend_row(module.layer_idx, row, queries, keys, values, out, future)
     return out.view(heads, tokens, width).transpose(0, 1).unsqueeze(0), None
 
 
 def _attend_row(
-    layer: int, row: Row, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, out: torch.Tensor
+    layer: int,
+    row: Row,
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    out: torch.Tensor,
+    future: torch.Tensor,
 ) -> None:
     own = slice(row.start, row.stop)
     if row.kept is not None:
@@ -153,8 +160,8 @@ def _attend_row(
         stop = min(start + _TILE, row.stop)
         count, end = stop - start, prefix + stop - row.start
         scores = queries[:, :, start:stop].reshape(kv_heads, groups * count, width) @ seen[:, :, :end]
-        future = torch.ones(count, count, dtype=torch.bool, device=scores.device).triu_(1)
-        scores.view(kv_heads, groups, count, end)[..., end - count :].masked_fill_(future, -torch.inf)
+        own_part = scores.view(kv_heads, groups, count, end)[..., end - count :]
+        own_part.masked_fill_(future[:count, :count], -torch.inf)
         mixed = torch.softmax(scores, -1) @ worth[:, :end]
         out[:, :, start:stop] = mixed.view(kv_heads, groups, count, width)
 
