@@ -10,7 +10,9 @@ from typing import Literal
 
 from themis_judge import prompts
 from themis_judge.engines.base import EngineInfo
+from themis_judge.items import Criterion, Message, Reasoning, Response, Rubric, ToolCall, ToolResult
 from themis_judge.scenarios import Scenario
+from themis_judge.verdict import critique_grammar
 
 DataOrder = Literal["cached", "paper"]
 VerdictOrder = Literal["rating_first", "reason_first"]
@@ -73,6 +75,7 @@ def template_digest(settings: JudgeSettings, scenarios: Mapping[str, Scenario], 
     orders, policies, threshold."""
     content = {
         "templates": prompts.TEMPLATE_TEXTS,
+        "samples": _sample_prompts(),
         "data_order": settings.data_order,
         "verdict_order": settings.verdict_order,
         "label_mass_threshold": settings.label_mass_threshold,
@@ -83,3 +86,28 @@ def template_digest(settings: JudgeSettings, scenarios: Mapping[str, Scenario], 
         ],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _sample_prompts() -> list[str]:
+    """One prompt of each kind, with a part of each kind: what stands between the templates' texts shapes a prompt
+    as well."""
+    task = prompts.Task("name", "definition", Rubric((Criterion("id", "text", "name"),)), True, False, False, True)
+    asked = (Message.of("system", "s"), Message.of("user", "u"))
+    answer = Response(
+        (
+            Message("assistant", (Reasoning("r"), ToolCall("tool", "{}"))),
+            Message("tool", (ToolResult("ok"), ToolResult("bad", is_error=True))),
+            Message.of("assistant", "a"),
+        )
+    )
+    single = prompts.single(task, asked, answer, "reference", show_reasoning=True, split_tail=True)
+    layouts = [
+        single,
+        prompts.single(task, asked, answer, None, reasoning_alone=True),
+        prompts.criterion_question(single, "name", "text", True),
+        prompts.reasons_question(single),
+        prompts.pair(task, asked, answer, answer, "reference"),
+        prompts.classify((("A", "name", "definition"),), asked),
+    ]
+    grammars = [critique_grammar(1, 5, 3, 240, first) for first in (True, False)]
+    return [layout.text() + layout.answer_start for layout in layouts] + grammars
