@@ -61,17 +61,18 @@ def read_scenario(file: Path) -> Scenario:
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadScenario(f"{file}: not readable as YAML: {error}") from error
-    fields = _Fields(data, str(file))
+    fields = _Fields(data, str(file), ("id", "name", "definition", "reference", "criteria"))
     if fields.text("reference") not in ("used", "dropped"):
         raise BadScenario(f"{file}: reference: say 'used' or 'dropped'")
     entries = fields.list("criteria")
     criteria, contrasts = [], {}
     for index, entry in enumerate(entries):
-        part = _Fields(entry, f"{file}: criteria[{index}]")
+        part = _Fields(entry, f"{file}: criteria[{index}]", ("id", "name", "text", "contrast"))
         criterion = Criterion(id=part.text("id"), name=part.text("name"), text=part.text("text"))
         criteria.append(criterion)
         if "contrast" in part.data:
-            contrasts[criterion.id] = _contrast(_Fields(part.data["contrast"], f"{part.where}.contrast"))
+            known = ("instruction", "reference", "meets", "misses")
+            contrasts[criterion.id] = _contrast(_Fields(part.data["contrast"], f"{part.where}.contrast", known))
     return Scenario(
         id=fields.text("id"),
         name=fields.text("name"),
@@ -99,11 +100,14 @@ def _check_ids(scenarios: Iterable[tuple[Scenario, Path]]) -> None:
 
 
 class _Fields:
-    """Reads required fields of a YAML mapping, with errors that say where."""
+    """Reads required fields of a YAML mapping, with errors that say where; a field that isn't known is a typo."""
 
-    def __init__(self, data: Any, where: str) -> None:
+    def __init__(self, data: Any, where: str, known: tuple[str, ...]) -> None:
         if not isinstance(data, dict):
             raise BadScenario(f"{where}: a mapping is expected")
+        for name in data:
+            if name not in known:
+                raise BadScenario(f"{where}: {name}: not known here; the fields are {', '.join(known)}")
         self.data = data
         self.where = where
 

@@ -185,3 +185,15 @@ def test_a_criterion_id_that_is_taken_is_named_with_its_file(owner: str, tmp_pat
         load_scenarios([tmp_path])
     assert taken in str(raised.value)
     assert str(file) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "replacement"), [("name: L", "name: L\nnmae: M"), ("    text: T", "    text: T\n    weight: 2")]
+)
+def test_a_field_that_is_not_known_is_refused_by_name(tmp_path: Path, line: str, replacement: str) -> None:
+    whole = "id: law\nname: L\ndefinition: D\nreference: used\ncriteria:\n  - id: law.one\n    name: N\n    text: T\n"
+    (tmp_path / "law.yaml").write_text(whole)
+    assert "law" in load_scenarios([tmp_path])
+    (tmp_path / "law.yaml").write_text(whole.replace(line, replacement))
+    with pytest.raises(BadScenario, match=r"law\.yaml.*(nmae|weight): not known here"):
+        load_scenarios([tmp_path])
