@@ -1,0 +1,20 @@
+"""All settings of the server, a file for each group of sections; see server.py for where they come from."""
+
+from themis_sidecar.config.engine import EngineConfig, OpenAIConfig, TransformersConfig
+from themis_sidecar.config.section import Section
+from themis_sidecar.config.server import Launch, ServerConfig, read_command_line
+from themis_sidecar.config.serving import JudgeConfig, LimitsConfig, ListenConfig, LogConfig
+
+__all__ = [
+    "EngineConfig",
+    "JudgeConfig",
+    "Launch",
+    "LimitsConfig",
+    "ListenConfig",
+    "LogConfig",
+    "OpenAIConfig",
+    "Section",
+    "ServerConfig",
+    "TransformersConfig",
+    "read_command_line",
+]

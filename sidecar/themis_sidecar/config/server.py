@@ -1,0 +1,109 @@
+"""All settings together: one frozen object, read from flags, environment and a YAML file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    YamlConfigSettingsSource,
+)
+
+from themis_sidecar.config.engine import EngineConfig
+from themis_sidecar.config.serving import JudgeConfig, LimitsConfig, ListenConfig, LogConfig
+
+
+class ServerConfig(BaseSettings):
+    """Settings of themis-sidecar. Flags go before environment (THEMIS_LIMITS__MAX_ITEMS=64), that before the file."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="THEMIS_",
+        env_nested_delimiter="__",
+        cli_avoid_json=True,
+        use_attribute_docstrings=True,
+    )
+
+    listen: ListenConfig = ListenConfig()
+    engine: EngineConfig
+    judge: JudgeConfig = JudgeConfig()
+    limits: LimitsConfig = LimitsConfig()
+    log: LogConfig = LogConfig()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+
+
+class Launch(BaseModel):
+    """What a command line asks for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    config: ServerConfig
+    ready_file: Path | None
+
+
+def read_command_line(arguments: Sequence[str]) -> Launch:
+    """Exits with status 2 where the command line is malformed.
+
+    Raises pydantic.ValidationError for unknown or bad settings, SettingsError for what can't be read as one.
+    """
+    parser = _parser()
+    flags: CliSettingsSource[Any] = CliSettingsSource(ServerConfig, root_parser=parser)
+    parsed = parser.parse_args(arguments)
+    flags(parsed_args={name: value for name, value in vars(parsed).items() if name not in ("config", "ready_file")})
+    if parsed.__dict__.get("engine.openai.api_key") is not None:
+        parser.error("engine.openai.api_key: give it by environment or file; flags can be read by others")
+    sources: dict[str, Any] = {"_cli_settings_source": flags}
+    return Launch(config=_with_file(parsed.config)(**sources), ready_file=parsed.ready_file)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="themis-sidecar",
+        description="Serves a generative judge over gRPC.",
+        epilog="Each setting is also an environment variable (THEMIS_ENGINE__MODEL for --engine.model) and a key of "
+        "the configuration file. Flags go before environment, environment before file.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in YAML, with the sections shown below")
+    parser.add_argument("--ready-file", type=Path, metavar="FILE", help="gets host:port as soon as the server serves")
+    return parser
+
+
+def _with_file(path: Path | None) -> type[ServerConfig]:
+    if path is None:
+        return ServerConfig
+    _check_mapping(path)
+
+    class WithFile(ServerConfig):
+        model_config = SettingsConfigDict(yaml_file=path, yaml_file_encoding="utf-8")
+
+    return WithFile
+
+
+def _check_mapping(path: Path) -> None:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path}: can't be read as YAML: {error}") from error
+    if data is not None and not isinstance(data, dict):
+        raise SettingsError(f"{path}: holds no mapping of settings")
