@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +124,12 @@ class Peers:
         return len(prompts) / (time.perf_counter() - began)
 
 
-async def with_model(model: str, progress: Progress) -> list[Row]:
+async def with_model(model: str, progress: Progress, responses: Sequence[int]) -> list[Row]:
     peers = Peers(model)
     await peers.open()
     rows: list[Row] = []
     seeds = itertools.count(1)
-    for lengths in LENGTHS:
+    for lengths in (one for one in LENGTHS if one.response in responses):
         task = progress.add_task(f"responses of {lengths.response} tokens", total=REPETITIONS + 1)
         told: dict[str, list[float]] = {}
         for repetition in range(-1, REPETITIONS):
@@ -256,9 +257,12 @@ async def _concurrently(
             group.create_task(caller())
 
 
-async def run(parts: Sequence[str]) -> None:
+async def run(parts: Sequence[str], responses: Sequence[int]) -> None:
     model = str(dequantised(small_model()))
-    kinds: dict[str, Callable[[str, Progress], Awaitable[list[Row]]]] = {"path": server_path, "model": with_model}
+    kinds: dict[str, Callable[[str, Progress], Awaitable[list[Row]]]] = {
+        "path": server_path,
+        "model": partial(with_model, responses=responses),
+    }
     rows: list[Row] = []
     with Progress(transient=True) as progress:
         for part in parts:
@@ -273,7 +277,10 @@ async def run(parts: Sequence[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--parts", nargs="+", choices=("path", "model"), default=["path", "model"])
-    uvloop.run(run(parser.parse_args().parts))
+    lengths = [one.response for one in LENGTHS]
+    parser.add_argument("--responses", nargs="+", type=int, choices=lengths, default=lengths, help="tokens")
+    arguments = parser.parse_args()
+    uvloop.run(run(arguments.parts, arguments.responses))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from themis_judge.engines.base import (
 )
 from themis_judge.engines.batching import Batcher
 from themis_judge.engines.tokenizer import HFTokenizer
+from themis_judge.engines.transformers.allocator import keep_freed_memory
 from themis_judge.engines.transformers.grammar import Grammars, Matcher
 from themis_judge.engines.transformers.model import Loaded, Model, locate
 from themis_judge.engines.transformers.planting import BatchTree, Holder, held_depth, path_keys
@@ -243,6 +244,7 @@ class TransformersEngine:
     def _load(self) -> tuple[HFTokenizer, Batcher[Job, Outcome], EngineInfo]:
         settings = self.settings
         if settings.device == "cpu":
+            keep_freed_memory()
             torch.set_num_threads(settings.threads or os.cpu_count() or 1)
         loaded: Loaded = locate(settings.model)
         model = Model(loaded, _DTYPES[settings.dtype], settings.device)

@@ -128,12 +128,12 @@ def attend(
     groups = heads // keys.shape[0]
     queries = (query[0] * kwargs["scaling"]).view(keys.shape[0], groups, tokens, width)
     out = torch.empty_like(queries)
-    future = torch.ones(_TILE, _TILE, dtype=torch.bool, device=query.device).triu_(1)
+    unseen = torch.full((_TILE, _TILE), -torch.inf, dtype=query.dtype, device=query.device).triu_(1)
     for row in plan.rows:
         if row.buffer is not None:
             _attend_step(module.layer_idx, row, queries, keys, values, out)
         else:
-            _attend_row(module.layer_idx, row, queries, keys, values, out, future)
+            _attend_row(module.layer_idx, row, queries, keys, values, out, unseen)
     return out.view(heads, tokens, width).transpose(0, 1).unsqueeze(0), None
 
 
@@ -144,7 +144,7 @@ def _attend_row(
     keys: torch.Tensor,
     values: torch.Tensor,
     out: torch.Tensor,
-    future: torch.Tensor,
+    unseen: torch.Tensor,
 ) -> None:
     own = slice(row.start, row.stop)
     if row.kept is not None:
@@ -152,17 +152,17 @@ def _attend_row(
     before = [
         (keys[:, a[0] : a[1]], values[:, a[0] : a[1]]) if isinstance(a, tuple) else a[layer] for a in row.ancestors
     ]
-    seen = torch.cat([*(pair[0] for pair in before), keys[:, own]], 1).transpose(1, 2)
+    seen = torch.cat([*(pair[0] for pair in before), keys[:, own]], 1)
     worth = torch.cat([*(pair[1] for pair in before), values[:, own]], 1)
     prefix = worth.shape[1] - (row.stop - row.start)
     kv_heads, groups, _, width = queries.shape
     for start in range(row.start, row.stop, _TILE):
         stop = min(start + _TILE, row.stop)
         count, end = stop - start, prefix + stop - row.start
-        scores = queries[:, :, start:stop].reshape(kv_heads, groups * count, width) @ seen[:, :, :end]
-        own_part = scores.view(kv_heads, groups, count, end)[..., end - count :]
-        own_part.masked_fill_(future[:count, :count], -torch.inf)
-        mixed = torch.softmax(scores, -1) @ worth[:, :end]
+        tile = queries[:, :, start:stop].reshape(kv_heads, groups * count, width)
+        scores = torch.bmm(tile, seen[:, :end].transpose(1, 2))
+        scores.view(kv_heads, groups, count, end)[..., end - count :] += unseen[:count, :count]
+        mixed = torch.bmm(torch.softmax(scores, -1), worth[:, :end])
         out[:, :, start:stop] = mixed.view(kv_heads, groups, count, width)
 
 
