@@ -24,7 +24,7 @@ class TransformersConfig(Section):
     """The longest prompt with its answer; 0 takes the model's own."""
     max_batch_tokens: PositiveInt = 16_384
     """The most tokens computed at a time."""
-    max_batch_s: PositiveFloat = 2.0
+    max_batch_s: PositiveFloat = 3.0
     """The longest a batch may be expected to take: until it ends, a cancelled item goes on costing."""
     cache_tokens: NonNegativeInt = 32_768
     """Tokens whose keys and values are held for shared beginnings."""

@@ -52,7 +52,7 @@ class TransformersSettings:
     device: str = "cpu"
     threads: int = 0
     max_batch_tokens: int = 16_384
-    max_batch_s: float = 2.0
+    max_batch_s: float = 3.0
     cache_tokens: int = 32_768
     stuck_after_s: float = 120.0
     context_tokens: int = 0
