@@ -34,10 +34,10 @@ class Children(Generic[M]):
             self._metric.remove(*values)
 
     def totals(self, of: str, outcome: str) -> list[dict[str, str | int]]:
-        """A counter's values summed over all other labels, as rows of a table."""
+        """A counter's values that aren't 0, summed over all other labels, as rows of a table."""
         sums: Counts[tuple[str, str]] = Counts()
         for family in self._metric.collect():
             for sample in family.samples:
                 if sample.name.endswith("_total"):
                     sums[sample.labels[of], sample.labels[outcome]] += int(sample.value)
-        return [{of: a, "outcome": b, "count": count} for (a, b), count in sorted(sums.items())]
+        return [{of: a, "outcome": b, "count": count} for (a, b), count in sorted(sums.items()) if count]

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from themis_judge.engines.base import Batch
+from themis_proto.v1 import judge_pb2
 from themis_sidecar.calls import CallRecord
 from themis_sidecar.observe.families import POWERS_OF_TWO, SECONDS, Children
 from themis_sidecar.observe.items import ItemMetrics
 from themis_sidecar.observe.swaps import SwapMetrics
+
+SERVICE = judge_pb2.DESCRIPTOR.services_by_name["JudgeService"]
 
 
 class CallMetrics:
@@ -39,6 +42,11 @@ class CallMetrics:
                 registry=registry,
             )
         )
+
+        # A series that begins with 1 is no increase to Prometheus: alerts on these codes would miss the first one.
+        for method in SERVICE.methods:
+            for code in ("INTERNAL", "RESOURCE_EXHAUSTED"):
+                self._calls(method.name, code)
 
     def ended(self, record: CallRecord) -> None:
         self._calls(record.method, record.code.name).inc()

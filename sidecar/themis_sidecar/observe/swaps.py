@@ -25,6 +25,8 @@ class SwapMetrics:
                 registry=registry,
             )
         )
+        for outcome in ("ok", "failed"):  # as for calls: the first failure must be an increase
+            self._loads(outcome)
         self._current = Children(
             Gauge(
                 "themis_version_current",
