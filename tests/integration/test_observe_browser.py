@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -65,7 +66,12 @@ async def test_a_person_sees_the_servers_state(tmp_path: Path) -> None:
     assert "<b>1</b> of 1,024 calls in flight" in dom
     assert "<b>10</b> of 2,000,000 tokens queued" in dom
     assert "<td>OFF_FORMAT</td>" in dom
-    assert "INVALID_ARGUMENT" in dom
+    [bad, unexpected] = re.findall("<tr><td>20(.*?)</tr>", dom.split('id="failures"')[1].split("</table>")[0])
+    assert '<td>Score</td><td>INVALID_ARGUMENT</td><td class="number">0</td>' in bad
+    [incident] = [line["incident"] for line in served.lines("incident")]
+    assert '<td>Score</td><td>INTERNAL</td><td class="number">1</td>' in unexpected
+    assert f"<code>{incident}</code>" in unexpected
+    assert "object at 0x" not in dom
     assert CANARY not in dom
     assert len(set(pixels(picture))) > 100, "the picture is blank"
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import queue
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as otlp_grpc
@@ -21,6 +23,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
+from tests.integration.observe_serving import at, parsed
 from tests.integration.sidecar_fakes import FakeJudge, item, serving
 from tests.integration.test_end_to_end import Sidecar, sidecar
 from tests.integration.test_sidecar_process import process, stub_of
@@ -76,13 +79,13 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def traced(small_model: Path, collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
-    flags = ("--tracing.otlp_endpoint", collector.address)
+    flags = ("--tracing.otlp_endpoint", collector.address, "--http.port", "0")
     with sidecar(small_model, tmp_path_factory.mktemp("traced"), *flags) as running:
         yield running
 
 
 def attributes(span: Span) -> dict[str, Any]:
-    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in span.attributes}
+    return {one.key: getattr(one.value, one.value.WhichOneof("value") or "") for one in span.attributes}
 
 
 def test_one_trace_from_the_blocking_client_to_the_engine(traced: Sidecar, collector: Collector) -> None:
@@ -117,6 +120,26 @@ def test_one_trace_from_the_blocking_client_to_the_engine(traced: Sidecar, colle
     lines = [json.loads(line) for line in traced.log.read_text().splitlines()]
     scored = [line["trace_id"] for line in lines if line["event"] == "call" and line["method"] == "Score"]
     assert f"{own.trace_id:032x}" in scored
+
+
+def test_the_engines_batches_are_counted(traced: Sidecar) -> None:
+    lines = [json.loads(line) for line in traced.log.read_text().splitlines()]
+    [port] = [line["address"] for line in lines if line["event"] == "http"]
+
+    def batches() -> float:
+        samples = parsed(httpx.get(f"http://{port}/metrics").text)
+        tokens = at(samples, "themis_engine_batch_tokens_sum")
+        assert tokens <= sum(value for (name, _), value in samples.items() if name == "themis_prompt_tokens_total")
+        return at(samples, "themis_engine_batch_items_count")
+
+    before = batches()
+    with Client(traced.address) as client:
+        client.score([Item("How many batches?", "One.", scenario="math")])
+    give_up_at = time.monotonic() + ARRIVES_S
+    while batches() == before:  # the engine's thread counts after it has answered
+        assert time.monotonic() < give_up_at
+        time.sleep(0.02)
+    assert batches() == before + 1
 
 
 async def test_one_trace_through_the_asynchronous_client_and_a_stream(traced: Sidecar, collector: Collector) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from themis_sidecar.calls import CallRecord
 
-KEPT = 20
+KEPT = 5
+"""Of each code, so that a flood of refusals doesn't push out the one unexpected error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +30,15 @@ class FailedCall:
 class LastFailures:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._kept: deque[FailedCall] = deque(maxlen=KEPT)
+        self._kept: defaultdict[str, deque[FailedCall]] = defaultdict(lambda: deque(maxlen=KEPT))
 
     def add(self, record: CallRecord) -> None:
-        at = datetime.fromtimestamp(self._clock(), timezone.utc)
-        self._kept.appendleft(
-            FailedCall(
-                at, record.method, record.code.name, record.items, record.duration_s, record.incident, record.trace_id
-            )
+        at, code = datetime.fromtimestamp(self._clock(), timezone.utc), record.code.name
+        self._kept[code].append(
+            FailedCall(at, record.method, code, record.items, record.duration_s, record.incident, record.trace_id)
         )
 
     def latest(self) -> tuple[FailedCall, ...]:
         """Newest first."""
-        return tuple(self._kept)
+        kept = [failed for of_one_code in self._kept.values() for failed in of_one_code]
+        return tuple(sorted(kept, key=lambda failed: failed.at, reverse=True))

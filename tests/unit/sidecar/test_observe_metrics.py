@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import grpc
@@ -129,12 +130,19 @@ def test_two_servers_in_one_process_count_apart() -> None:
     assert one.items.totals() == [{"method": "Score", "outcome": "OK", "count": 1}]
 
 
-def test_only_the_last_failures_are_kept() -> None:
-    failures = LastFailures(clock=lambda: 0.0)
-    for number in range(KEPT + 5):
-        record = CallRecord("Score", lambda _method, _version, _outcome: None, items=number)
-        record.code = grpc.StatusCode.INTERNAL
+def test_only_the_last_failures_of_each_code_are_kept() -> None:
+    times = itertools.count()
+    failures = LastFailures(clock=lambda: float(next(times)))
+
+    def fail(code: grpc.StatusCode, items: int) -> None:
+        record = CallRecord("Score", lambda _method, _version, _outcome: None, items=items)
+        record.code = code
         failures.add(record)
+
+    fail(grpc.StatusCode.INTERNAL, 0)
+    for number in range(1, KEPT + 4):
+        fail(grpc.StatusCode.RESOURCE_EXHAUSTED, number)
     latest = failures.latest()
-    assert [one.items for one in latest] == list(range(KEPT + 4, 4, -1))
-    assert latest[0].at.isoformat() == "1970-01-01T00:00:00+00:00"
+    assert [one.items for one in latest] == [*range(KEPT + 3, 3, -1), 0]
+    assert latest[-1].code == "INTERNAL"
+    assert latest[-1].at.isoformat() == "1970-01-01T00:00:00+00:00"

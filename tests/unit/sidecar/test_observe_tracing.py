@@ -88,7 +88,7 @@ async def test_questions_to_the_engine_are_spans_of_their_call() -> None:
     spans: dict[str, ReadableSpan] = {span.name: span for span in exporter.get_finished_spans()}
     call = spans.pop("service/Score")
     assert set(spans) == {"engine/label_logprobs", "engine/loglikelihood", "engine/generate"}
-    assert {span.parent.span_id for span in spans.values() if span.parent} == {call.get_span_context().span_id}
+    assert {span.parent.span_id for span in spans.values() if span.parent} == {call.context.span_id}
     assert spans["engine/label_logprobs"].attributes == {
         "themis.queued_s": 0.5,
         "themis.computed_s": 0.25,
