@@ -196,7 +196,13 @@ async def test_a_collector_that_is_away_costs_no_call_and_holds_up_no_end() -> N
     async with process("--tracing.otlp_endpoint", "http://127.0.0.1:9") as server:
         address = (await server.event("serving"))["address"]
         async with grpc.aio.insecure_channel(address) as channel:
-            answer = await stub_of(channel).Score(pb.ScoreRequest(items=[item()]))
+            stub = stub_of(channel)
+            answer = await stub.Score(pb.ScoreRequest(items=[item()]))
             assert answer.results[0].status == pb.ITEM_STATUS_OK
+            stopped = asyncio.create_task(server.event("stopped"))  # reads the log: unread, it would fill its pipe
+            for _ in range(8):
+                await asyncio.gather(*(stub.Describe(pb.DescribeRequest()) for _ in range(200)))
         server.send(signal.SIGTERM)
-        assert await asyncio.wait_for(server.process.wait(), 20) == 0  # the SDK by itself would try for 30 s
+        await stopped
+        # Each of the four batches that 1,600 spans make is tried for 10 s, and the SDK waits 30 s for them.
+        assert await asyncio.wait_for(server.process.wait(), 20) == 0
