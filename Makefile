@@ -25,6 +25,7 @@ demo: .venv-demo/.stamp ## score the sample conversations with a small local jud
 
 .PHONY: test
 test: check ## all checks, then all tests
+	@scripts/system-packages $(PYTHON) chromium=chromium
 	@$(BIN)/pytest tests
 
 .PHONY: check

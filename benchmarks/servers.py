@@ -39,6 +39,7 @@ from themis_proto.v1 import judge_pb2 as pb
 from themis_proto.v1 import judge_pb2_grpc
 from themis_sidecar.config import EngineConfig, ListenConfig, LogConfig, ServerConfig
 from themis_sidecar.logs import make_logger
+from themis_sidecar.observe.telemetry import Telemetry
 from themis_sidecar.server import Server
 
 ROOT = Path(__file__).parent.parent
@@ -122,7 +123,7 @@ async def serving(judge: Judge) -> AsyncIterator[str]:
     config = ServerConfig(
         engine=EngineConfig(model="benchmark"), listen=ListenConfig(port=0), log=LogConfig(level="error")
     )
-    server = Server(judge, config, make_logger(config.log, io.StringIO()), "benchmark")
+    server = Server(judge, config, make_logger(config.log, io.StringIO()), "benchmark", Telemetry.untraced("benchmark"))
     address = await server.start()
     await server.serve()
     try:

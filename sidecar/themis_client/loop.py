@@ -51,9 +51,11 @@ class ProcessLoop:
             self._clients.add(client)
 
     def submit(self, make: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
-        """Starts a coroutine on the loop. It is made only where it will run: an unused one would warn."""
+        """Starts a coroutine on the loop, in the caller's context. It is made only where it will run: an unused one
+        would warn."""
         with self._lock:  # a fork waits here, so that no call starts between its check and itself
             loop = self._running()
+            # The loop's callback takes over the context that it was scheduled in, and with it the caller's trace.
             return asyncio.run_coroutine_threadsafe(make(), loop)
 
     def call_soon(self, callback: Callable[[], object]) -> None:

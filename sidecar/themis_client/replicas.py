@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import grpc.aio
 
-from themis_client import health
+from themis_client import health, tracing
 from themis_client.addresses import Lookup, Target, getaddrinfo
 from themis_client.channels import Connector
 from themis_client.deadline import Runtime
@@ -96,7 +96,8 @@ class Replicas:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        return self._connector.metadata
+        """For a call that carries work: who asks, and the trace that it is part of."""
+        return (*self._connector.metadata, *tracing.headers())
 
     async def open(self) -> None:
         """Finds the addresses, once. Raises Unavailable if there are none."""

@@ -89,11 +89,12 @@ class Asker:
         """The distribution, if enough of the judge's probability was on labels. Raises OffFormat."""
         found = verdict.distribution(ratings, scores)
         if found is None:
-            raise OffFormat("the judge's answer holds none of the labels that were asked for")
+            raise OffFormat("the judge's answer holds none of the labels that were asked for", "no_label")
         if found.label_mass is not None and found.label_mass < self._threshold:
             raise OffFormat(
                 f"the judge gave all labels together a probability of {found.label_mass:.3g}, "
-                f"below its threshold of {self._threshold:.3g}"
+                f"below its threshold of {self._threshold:.3g}",
+                "label_mass",
             )
         return found
 

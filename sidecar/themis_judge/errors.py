@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 
 class JudgeError(Exception):
     """Base of what the judge raises."""
@@ -24,5 +26,13 @@ class BadScenario(JudgeError):
     """A scenario file is malformed."""
 
 
+OffFormatReason: TypeAlias = Literal["label_mass", "no_label", "cut", "unreadable"]
+
+
 class OffFormat(JudgeError):
-    """What the judge said is no verdict."""
+    """What the judge said is no verdict. `reason` is for counting: too little label mass, none of the labels, a text
+    that met its length limit, a text that could not be read."""
+
+    def __init__(self, problem: str, reason: OffFormatReason) -> None:
+        super().__init__(problem)
+        self.reason = reason

@@ -39,12 +39,14 @@ class Failure(TypedDict):
     status: Status
     error: str
     error_field: str
+    off_format: str
 
 
 def failure(error: Exception) -> Failure:
     status = next(status for kind, status in _STATUS if isinstance(error, kind))
     field = error.field if isinstance(error, InvalidItem) else ""
-    return Failure(status=status, error=str(error), error_field=field)
+    reason = error.reason if isinstance(error, OffFormat) else ""
+    return Failure(status=status, error=str(error), error_field=field, off_format=reason)
 
 
 async def caught(asked: Awaitable[T]) -> T | Exception:

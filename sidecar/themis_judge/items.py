@@ -234,7 +234,8 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one item. `verdict` is there if and only if `status` is OK."""
+    """What became of one item. `verdict` is there if and only if `status` is OK; `off_format` is the OffFormat's
+    reason if and only if `status` is OFF_FORMAT, in this and in the other results."""
 
     status: Status
     verdict: Verdict | None = None
@@ -245,6 +246,7 @@ class Result:
     scenario_probability: float | None = None
     usage: Usage = field(default_factory=Usage)
     tokenised_s: float = 0.0
+    off_format: str = ""
     prompt: str | None = None
     truncated_tokens: int = 0
     reference_used: bool = False
@@ -269,6 +271,7 @@ class CompareResult:
     scenario: str = ""
     usage: Usage = field(default_factory=Usage)
     tokenised_s: float = 0.0
+    off_format: str = ""
     prompts: tuple[str, ...] = ()
 
 
@@ -282,6 +285,7 @@ class Classification:
     error_field: str = ""
     usage: Usage = field(default_factory=Usage)
     tokenised_s: float = 0.0
+    off_format: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,3 +308,4 @@ class Difficulty:
     error_field: str = ""
     usage: Usage = field(default_factory=Usage)
     tokenised_s: float = 0.0
+    off_format: str = ""

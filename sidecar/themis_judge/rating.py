@@ -88,7 +88,9 @@ async def _critique(
         text, cut = await asker.generate(asker.extend(prompt, str(rating.chosen)), sampling, work)
     critique = None if cut else verdict.parse_critique(text, range(low, high + 1))
     if critique is None:
-        raise OffFormat("the critique met its length limit" if cut else "the critique could not be read")
+        if cut:
+            raise OffFormat("the critique met its length limit", "cut")
+        raise OffFormat("the critique could not be read", "unreadable")
     return replace(verdict.verdict_of(rating), critique=critique)
 
 

@@ -20,8 +20,13 @@ from themis_judge.scenarios import load_scenarios
 from themis_judge.version import JudgeSettings
 from themis_sidecar.config import JudgeConfig, Launch, ServerConfig, read_command_line
 from themis_sidecar.engines import build_engine
+from themis_sidecar.http.port import HttpPort
+from themis_sidecar.http.routes import observation_routes
+from themis_sidecar.http.status import StatusPage
 from themis_sidecar.lifecycle import Lifecycle
 from themis_sidecar.logs import LibraryHandler, make_logger
+from themis_sidecar.observe.otlp import MissingExtra
+from themis_sidecar.observe.telemetry import Telemetry, open_telemetry
 from themis_sidecar.ready import ReadyFile
 from themis_sidecar.server import Server
 
@@ -31,21 +36,30 @@ BAD_SETTINGS = 2
 def main() -> None:
     launch = _launch(sys.argv[1:])
     try:
-        serve(_judge(launch.config), launch)
-    except (EngineError, JudgeError, OSError) as error:  # a model, a scenario or a port that isn't there
+        with open_telemetry(launch.config.tracing, version("themis-sidecar")) as telemetry:
+            serve(_judge(launch.config, telemetry), launch, telemetry)
+    except (EngineError, JudgeError, MissingExtra, OSError) as error:  # a model, a scenario or a port that isn't there
         raise SystemExit(f"themis-sidecar: {error}") from error
 
 
-def serve(judge: Judge, launch: Launch) -> None:
+def serve(judge: Judge, launch: Launch, telemetry: Telemetry) -> None:
     """Serves `judge` until the process is told to stop."""
     logger = make_logger(launch.config.log, sys.stderr)
     logging.basicConfig(handlers=[LibraryHandler(logger)], level=logging.WARNING, force=True)
 
     async def run() -> None:
-        server = Server(judge, launch.config, logger, version("themis-sidecar"))
-        await Lifecycle(judge, server, ReadyFile(launch.ready_file), os._exit, logger).run()
+        server = Server(judge, launch.config, logger, version("themis-sidecar"), telemetry)
+        http = _http(server, launch.config, telemetry)
+        await Lifecycle(judge, server, ReadyFile(launch.ready_file), os._exit, logger, telemetry, http).run()
 
     _run(run())
+
+
+def _http(server: Server, config: ServerConfig, telemetry: Telemetry) -> HttpPort | None:
+    if config.http.port is None:
+        return None
+    status = StatusPage(server, config, telemetry, version("themis-sidecar"))
+    return HttpPort(config.http, observation_routes(telemetry.metrics.registry, status))
 
 
 def _launch(arguments: list[str]) -> Launch:
@@ -59,10 +73,10 @@ def _launch(arguments: list[str]) -> Launch:
     raise SystemExit(BAD_SETTINGS)
 
 
-def _judge(config: ServerConfig) -> Judge:
+def _judge(config: ServerConfig, telemetry: Telemetry) -> Judge:
     scenarios = load_scenarios(config.judge.scenario_dirs)  # first: an engine takes seconds to import
-    engine = build_engine(config.engine, config.limits.stuck_after_s)
-    return Judge(engine, scenarios, _judge_settings(config.judge))
+    engine = build_engine(config.engine, config.limits.stuck_after_s, telemetry.metrics.engine.batch)
+    return Judge(telemetry.tracing.engine(engine), scenarios, _judge_settings(config.judge))
 
 
 def _judge_settings(config: JudgeConfig) -> JudgeSettings:

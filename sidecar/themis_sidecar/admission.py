@@ -39,6 +39,11 @@ class Admission:
     def queued_tokens(self) -> int:
         return self._queued_tokens
 
+    @property
+    def tokens_per_s(self) -> float | None:
+        """The speed measured; None before anything was."""
+        return self._throughput.tokens_per_s
+
     def admit(self, tokens: int) -> None:
         """Takes `tokens` at once or raises Overloaded; those that wait for their turn go first."""
         if self._waiting or not self._fits(tokens):
@@ -74,7 +79,7 @@ class Admission:
 
     def retry_after_s(self) -> float:
         """When the queue will have been worked off, by the speed measured."""
-        speed = self._throughput.tokens_per_s
+        speed = self.tokens_per_s
         expected_s = UNMEASURED_RETRY_S if speed is None else self._queued_tokens / speed
         return min(max(expected_s, MIN_RETRY_S), MAX_RETRY_S)
 

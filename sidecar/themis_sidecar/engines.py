@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from themis_judge.engines.base import Engine
+from themis_judge.engines.base import BatchObserver, Engine, unobserved
 from themis_sidecar.config import EngineConfig, OpenAIConfig
 
 
-def build_engine(config: EngineConfig, stuck_after_s: float) -> Engine:
+def build_engine(config: EngineConfig, stuck_after_s: float, observe: BatchObserver = unobserved) -> Engine:
+    """observe: told of each batch by engines that form batches here."""
     if config.kind == "transformers":
-        return _transformers(config, stuck_after_s)
+        return _transformers(config, stuck_after_s, observe)
     return _openai(config)
 
 
-def _transformers(config: EngineConfig, stuck_after_s: float) -> Engine:
+def _transformers(config: EngineConfig, stuck_after_s: float, observe: BatchObserver) -> Engine:
     from themis_judge.engines.transformers import TransformersEngine, TransformersSettings
 
     own = config.transformers
@@ -27,7 +28,8 @@ def _transformers(config: EngineConfig, stuck_after_s: float) -> Engine:
             cache_tokens=own.cache_tokens,
             stuck_after_s=stuck_after_s,
             context_tokens=own.context_tokens,
-        )
+        ),
+        observe,
     )
 
 

@@ -15,14 +15,18 @@ class Health:
     def __init__(self, *services: str) -> None:
         self.servicer = health_aio.HealthServicer()
         self._services = ("", *services)
+        self.serving = False
+        self._ended = False
 
     async def begin(self) -> None:
         await self._set(NOT_SERVING)
 
     async def serve(self) -> None:
         await self._set(SERVING)
+        self.serving = not self._ended
 
     async def end(self) -> None:
+        self.serving, self._ended = False, True
         await self.servicer.enter_graceful_shutdown()
 
     async def _set(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:

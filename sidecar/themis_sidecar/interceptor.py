@@ -16,6 +16,7 @@ from themis_judge.items import Status
 from themis_sidecar.calls import CallRecord, CallRecords
 from themis_sidecar.errors import CallError, InvalidCall
 from themis_sidecar.logs import Logger
+from themis_sidecar.observe.telemetry import Telemetry
 from themis_sidecar.status import CallStatus, status_of
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -33,8 +34,10 @@ class _Malformed:
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the methods of one service; health and reflection pass untouched."""
 
-    def __init__(self, service: str, records: CallRecords, logger: Logger) -> None:
+    def __init__(self, service: str, records: CallRecords, logger: Logger, telemetry: Telemetry) -> None:
+        self._service = service
         self._prefix = f"/{service}/"
+        self._telemetry = telemetry
         self._records = records
         self._logger = logger
 
@@ -67,37 +70,41 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(answer, deserializer, handler.response_serializer)
 
     async def _call(self, method: str, context: Context, work: Callable[[], Awaitable[Any]]) -> Any:
-        record, started_s = self._records.begin(), time.monotonic()
-        code = grpc.StatusCode.OK
-        try:
-            return await work()
-        except asyncio.CancelledError:
-            code = grpc.StatusCode.CANCELLED
-            raise
-        except Exception as error:  # noqa: BLE001 - the one place where unexpected errors end
-            status = status_of(error) if isinstance(error, CallError) else self._incident(method, error)
-            code = status.code
-            await _abort(context, status)
-        finally:
-            self._log(method, context, code, record, time.monotonic() - started_s)
+        record, started_s = self._records.begin(method), time.monotonic()
+        with self._telemetry.tracing.call(self._service, record, context.invocation_metadata()):
+            try:
+                return await work()
+            except asyncio.CancelledError:
+                record.code = grpc.StatusCode.CANCELLED
+                raise
+            except Exception as error:  # noqa: BLE001 - the one place where unexpected errors end
+                status = status_of(error) if isinstance(error, CallError) else self._incident(record, error)
+                record.code = status.code
+                await _abort(context, status)
+            finally:
+                record.duration_s = time.monotonic() - started_s
+                self._telemetry.call_ended(record)
+                self._log(context, record)
 
-    def _incident(self, method: str, error: Exception) -> CallStatus:
-        incident = secrets.token_hex(8)
-        self._logger.error("incident", incident=incident, method=method, error=error)
+    def _incident(self, record: CallRecord, error: Exception) -> CallStatus:
+        record.incident = incident = secrets.token_hex(8)
+        self._logger.error("incident", incident=incident, method=record.method, error=error)
         return CallStatus(grpc.StatusCode.INTERNAL, f"internal error; incident {incident} in the server's log")
 
-    def _log(self, method: str, context: Context, code: grpc.StatusCode, record: CallRecord, duration_s: float) -> None:
+    def _log(self, context: Context, record: CallRecord) -> None:
         answered = record.statuses.total()
+        traced = {"trace_id": record.trace_id} if record.trace_id else {}
         self._logger.info(
             "call",
-            method=method,
-            code=code.name,
+            method=record.method,
+            code=record.code.name,
             items=record.items,
             ok=record.statuses[Status.OK],
             failed=answered - record.statuses[Status.OK],
             statuses={status.name: count for status, count in record.statuses.items()},
-            duration_s=round(duration_s, 6),
+            duration_s=round(record.duration_s, 6),
             peer=context.peer(),
+            **traced,
         )
 
 

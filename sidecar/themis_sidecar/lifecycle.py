@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable
 
 from themis_judge.judge import Judge
+from themis_sidecar.http.port import HttpPort
 from themis_sidecar.logs import Logger, loop_error_handler
+from themis_sidecar.observe.telemetry import Telemetry
 from themis_sidecar.ready import ReadyFile
 from themis_sidecar.server import Server
 from themis_sidecar.watchdog import Watchdog
@@ -19,8 +22,17 @@ class Lifecycle:
     """One run of the server. `exit_process` must end the process without waiting for threads (os._exit)."""
 
     def __init__(
-        self, judge: Judge, server: Server, ready_file: ReadyFile, exit_process: ExitProcess, logger: Logger
+        self,
+        judge: Judge,
+        server: Server,
+        ready_file: ReadyFile,
+        exit_process: ExitProcess,
+        logger: Logger,
+        telemetry: Telemetry,
+        http: HttpPort | None,
     ) -> None:
+        self._telemetry = telemetry
+        self._http = http
         self._judge = judge
         self._server = server
         self._ready_file = ready_file
@@ -38,15 +50,23 @@ class Lifecycle:
         self._ready_file.remove()
         try:
             address = await self._server.start()
+            await self._start_http()
             if await self._loaded(address):
                 await self._serve_until_told(address)
         finally:
             await self._server.stop()
+            if self._http is not None:
+                await self._http.stop()
+
+    async def _start_http(self) -> None:
+        """Before anything is loaded, so that a load can be watched."""
+        if self._http is not None:
+            self._logger.info("http", address=await self._http.start())
 
     async def _loaded(self, address: str) -> bool:
         """False where a signal came first: a load can't be stopped, so the process ends without it."""
         self._logger.info("loading", address=address)
-        loading = asyncio.create_task(self._judge.load())
+        loading = asyncio.create_task(self._load())
         signalled = asyncio.create_task(self._signalled.wait())
         await asyncio.wait((loading, signalled), return_when=asyncio.FIRST_COMPLETED)
         signalled.cancel()
@@ -57,6 +77,14 @@ class Lifecycle:
         self._logger.info("stopped", phase="loading")
         self._exit_process(0)
         return False
+
+    async def _load(self) -> None:
+        began_s, ok = time.monotonic(), False
+        try:
+            await self._judge.load()
+            ok = True
+        finally:
+            self._telemetry.metrics.swaps.load_ended(time.monotonic() - began_s, ok)
 
     async def _serve_until_told(self, address: str) -> None:
         watching = asyncio.create_task(self._watchdog.run())

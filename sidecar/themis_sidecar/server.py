@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from themis_judge.judge import Judge
+from themis_judge.version import JudgeVersion
 from themis_proto.v1 import judge_pb2, judge_pb2_grpc
 from themis_sidecar.admission import Admission
 from themis_sidecar.calls import CallRecords
@@ -17,28 +19,52 @@ from themis_sidecar.gate import Gate
 from themis_sidecar.health import Health
 from themis_sidecar.interceptor import CallInterceptor
 from themis_sidecar.logs import Logger
+from themis_sidecar.observe.telemetry import Telemetry
 from themis_sidecar.service import JudgeService
 
 SERVICE = judge_pb2.DESCRIPTOR.services_by_name["JudgeService"].full_name
 CLOSING_S = 0.5  # for last statuses to leave, and for those who watch health to be let go
 
 
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """why_closed: what new calls are told, empty while they are let in; versions: the loaded ones, the current one
+    first; tokens_per_s: as measured while there was work, None before there was any."""
+
+    ready: bool
+    why_closed: str
+    versions: tuple[JudgeVersion, ...]
+    calls: int
+    queue_tokens: int
+    tokens_per_s: float | None
+
+
 class Server:
     """Bound but closed after `start`, so that a port in use is known before minutes go into loading a model."""
 
-    def __init__(self, judge: Judge, config: ServerConfig, logger: Logger, software_version: str) -> None:
+    def __init__(
+        self, judge: Judge, config: ServerConfig, logger: Logger, software_version: str, telemetry: Telemetry
+    ) -> None:
+        self._judge = judge
+        self._telemetry = telemetry
         self._limits = config.limits
         self._host = config.listen.host
         self._port = config.listen.port
         self._gate = Gate(config.limits.max_calls)
         self._health = Health(SERVICE)
-        records = CallRecords()
+        self._version: JudgeVersion | None = None
+        records = CallRecords(telemetry.metrics.items.answered)
         self._grpc = grpc.aio.server(
-            interceptors=[CallInterceptor(SERVICE, records, logger)],
+            interceptors=[CallInterceptor(SERVICE, records, logger, telemetry)],
             options=_options(config.listen, config.limits.max_message_bytes),
         )
-        admission = Admission(config.limits.max_queue_tokens)
-        service = JudgeService(judge, config.limits, admission, self._gate, records, software_version)
+        self._admission = Admission(config.limits.max_queue_tokens)
+        service = JudgeService(judge, config.limits, self._admission, self._gate, records, software_version)
+        telemetry.metrics.watch(
+            ready=lambda: self._health.serving,
+            calls=lambda: self._gate.calls,
+            queue_tokens=lambda: self._admission.queued_tokens,
+        )
         judge_pb2_grpc.add_JudgeServiceServicer_to_server(service, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._grpc)
         reflection.enable_server_reflection((SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._grpc)
@@ -54,13 +80,28 @@ class Server:
         await self._grpc.start()
         return f"{host}:{port}"
 
+    @property
+    def state(self) -> ServerState:
+        """How the server is doing now."""
+        return ServerState(
+            ready=self._health.serving,
+            why_closed=self._gate.why_closed,
+            versions=(self._version,) if self._version is not None else (),
+            calls=self._gate.calls,
+            queue_tokens=self._admission.queued_tokens,
+            tokens_per_s=self._admission.tokens_per_s,
+        )
+
     async def serve(self) -> None:
         """Lets calls in."""
+        self._version = self._judge.version
+        self._telemetry.metrics.swaps.started(self._version)
         self._gate.open()
         await self._health.serve()
 
     async def fail(self, reason: str) -> None:
         """Turns everybody away, and waits a moment for the callers in flight to get their answers."""
+        self._telemetry.metrics.engine.failed()
         self._gate.close(f"the engine failed: {reason}")
         await self._health.end()
         await self._gate.idle(self._limits.flush_s)

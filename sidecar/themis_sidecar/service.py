@@ -101,7 +101,7 @@ class JudgeService(judge_pb2_grpc.JudgeServiceServicer):
 
             async def answer(item: pb.StreamItem, where: str, result: Result) -> None:
                 record.items += 1
-                record.statuses[result.status] += 1
+                record.answered(result)
                 written = convert.write_result(item.item, where, result, version)
                 await _write(context, pb.StreamScoresResponse(result=pb.StreamResult(id=item.id, result=written)))
 
@@ -204,7 +204,8 @@ class JudgeService(judge_pb2_grpc.JudgeServiceServicer):
         record.items = len(items)
         prepared = batch.prepare(items, name, read, failed, self._limits.max_item_bytes)
         outcomes = await batch.run(prepared, deadline, self._admission, failed)
-        record.statuses.update(outcome.status for outcome in outcomes)
+        for outcome in outcomes:
+            record.answered(outcome)
         self._check_any(outcomes)
         return outcomes
 
@@ -230,6 +231,7 @@ class JudgeService(judge_pb2_grpc.JudgeServiceServicer):
             raise UnknownVersion(
                 f"{field}: no version {asked[:MAX_QUOTED_CHARACTERS]!r} here; the current one is {current.id!r}"
             )
+        self._records.current.version = current.id
         return current
 
     def _deadline(self, context: Context) -> Deadline:

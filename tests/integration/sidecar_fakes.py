@@ -38,6 +38,7 @@ from themis_proto.v1 import judge_pb2 as pb
 from themis_proto.v1 import judge_pb2_grpc
 from themis_sidecar.config import EngineConfig, LimitsConfig, ListenConfig, LogConfig, ServerConfig
 from themis_sidecar.logs import Logger, make_logger
+from themis_sidecar.observe.telemetry import Telemetry
 from themis_sidecar.server import Server
 
 VERSION = "fake-0123456789ab"
@@ -231,7 +232,7 @@ async def serving(judge: FakeJudge, log_text: bool = False, **limits: Any) -> As
 
 
 def make_server(judge: Judge, logger: Logger, **limits: Any) -> Server:
-    return Server(judge, make_config(**limits), logger, "1.2.3")
+    return Server(judge, make_config(**limits), logger, "1.2.3", Telemetry.untraced("1.2.3"))
 
 
 def make_config(port: int = 0, **limits: Any) -> ServerConfig:

@@ -11,6 +11,7 @@ import sys
 from tests.integration.sidecar_fakes import FakeJudge
 from themis_sidecar.__main__ import serve
 from themis_sidecar.config import read_command_line
+from themis_sidecar.observe.telemetry import open_telemetry
 
 
 class SignalledJudge(FakeJudge):
@@ -25,7 +26,9 @@ def main() -> None:
     judge = SignalledJudge()
     if os.environ.get("FAKE_JUDGE") == "block-load":
         judge.load_blocked = asyncio.Event()
-    serve(judge, read_command_line(sys.argv[1:]))
+    launch = read_command_line(sys.argv[1:])
+    with open_telemetry(launch.config.tracing, "1.2.3") as telemetry:
+        serve(judge, launch, telemetry)
 
 
 if __name__ == "__main__":

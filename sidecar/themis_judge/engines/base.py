@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 
 class EngineError(Exception):
@@ -160,6 +160,23 @@ class EngineInfo:
     context_tokens: int
     weights_digest: str = ""
     dtype: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What an engine computed at once. tokens: those it had to compute, shared ones once."""
+
+    items: int
+    tokens: int
+    seconds: float
+
+
+BatchObserver: TypeAlias = Callable[[Batch], None]
+"""Told of each batch, in the engine's own thread; must be quick, and must not raise."""
+
+
+def unobserved(_batch: Batch) -> None:
+    """The observer where nobody is interested."""
 
 
 class Tokenizer(Protocol):

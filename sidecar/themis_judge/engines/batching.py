@@ -16,7 +16,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from themis_judge.engines.base import Deadline, DeadlineExceeded, EngineError, EngineUnavailable
+from themis_judge.engines.base import (
+    Batch,
+    BatchObserver,
+    Deadline,
+    DeadlineExceeded,
+    EngineError,
+    EngineUnavailable,
+    unobserved,
+)
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -82,12 +90,14 @@ class Batcher(Generic[J, R]):
         max_batch_s: float,
         stuck_after_s: float,
         finish: Callable[[R, float, float], R] = lambda result, _queued, _computed: result,
+        observe: BatchObserver = unobserved,
     ) -> None:
         self._backend = backend
         self._max_batch_tokens = max_batch_tokens
         self._max_batch_s = max_batch_s
         self._stuck_after_s = stuck_after_s
         self._finish = finish
+        self._observe = observe
         self._pace = Pace()
         self._queue: deque[Ticket[J, R]] = deque()
         self._taken: dict[int, Ticket[J, R]] = {}  # by identity of the job: computing, or generating
@@ -181,7 +191,9 @@ class Batcher(Generic[J, R]):
         if batch:
             for ticket, result in zip(batch, self._attempt(batch), strict=True):
                 self._settle(ticket, result)
-            self._pace = self._pace.after(tokens, time.monotonic() - began) if tokens else self._pace
+            seconds = time.monotonic() - began
+            self._pace = self._pace.after(tokens, seconds) if tokens else self._pace
+            self._observe(Batch(len(batch), tokens, seconds))
         until = time.monotonic() + max(time.monotonic() - began, _GENERATION_SLICE_S)
         while self._taken and time.monotonic() < until:
             self._busy_since_s = time.monotonic()

@@ -1,12 +1,14 @@
 """All settings of the server, a file for each group of sections; see server.py for where they come from."""
 
 from themis_sidecar.config.engine import EngineConfig, OpenAIConfig, TransformersConfig
+from themis_sidecar.config.observe import HttpConfig, TracingConfig
 from themis_sidecar.config.section import Section
 from themis_sidecar.config.server import Launch, ServerConfig, read_command_line
 from themis_sidecar.config.serving import JudgeConfig, LimitsConfig, ListenConfig, LogConfig
 
 __all__ = [
     "EngineConfig",
+    "HttpConfig",
     "JudgeConfig",
     "Launch",
     "LimitsConfig",
@@ -15,6 +17,7 @@ __all__ = [
     "OpenAIConfig",
     "Section",
     "ServerConfig",
+    "TracingConfig",
     "TransformersConfig",
     "read_command_line",
 ]

@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from themis_sidecar.config.engine import EngineConfig
+from themis_sidecar.config.observe import HttpConfig, TracingConfig
 from themis_sidecar.config.serving import JudgeConfig, LimitsConfig, ListenConfig, LogConfig
 
 
@@ -39,6 +40,8 @@ class ServerConfig(BaseSettings):
     judge: JudgeConfig = JudgeConfig()
     limits: LimitsConfig = LimitsConfig()
     log: LogConfig = LogConfig()
+    http: HttpConfig = HttpConfig()
+    tracing: TracingConfig = TracingConfig()
 
     @classmethod
     def settings_customise_sources(

@@ -238,6 +238,7 @@ def assert_failed(result: Result, status: Status, error: str = "") -> None:
     assert result.error
     assert result.verdict is None
     assert result.reasoning_verdict is None
+    assert bool(result.off_format) is (status is Status.OFF_FORMAT)
 
 
 # -------------------------------------------------------------------------------------------------- tokenizers

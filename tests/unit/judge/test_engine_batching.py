@@ -18,11 +18,14 @@ import pytest
 from themis_judge.engines import batching
 from themis_judge.engines.base import (
     NO_DEADLINE,
+    Batch,
+    BatchObserver,
     Deadline,
     DeadlineExceeded,
     EngineError,
     EngineUnavailable,
     Unsupported,
+    unobserved,
 )
 from themis_judge.engines.batching import Batcher, Pace
 
@@ -120,6 +123,7 @@ async def queue(
     max_batch_s: float = 1e9,
     stuck_after_s: float = WAIT_S,
     finish: Callable[[str, float, float], str] = lambda result, _queued, _computed: result,
+    observe: BatchObserver = unobserved,
 ) -> AsyncIterator[Queue]:
     made: Queue = Batcher(
         backend,
@@ -127,6 +131,7 @@ async def queue(
         max_batch_s=max_batch_s,
         stuck_after_s=stuck_after_s,
         finish=finish,
+        observe=observe,
     )
     try:
         yield made
@@ -229,6 +234,21 @@ async def test_times_come_with_the_result() -> None:
         assert await batcher.submit(Job("b", steps=3), NO_DEADLINE) == "B!"
     assert len(told) == 2
     assert all(queued_s >= 0 and computed_s >= 0 for queued_s, computed_s in told)
+
+
+async def test_each_batch_is_told_once_whatever_became_of_it() -> None:
+    told: list[Batch] = []
+    backend = Backend(gated=True)
+    async with queue(backend, observe=told.append) as batcher:
+        first = await occupied(batcher, backend)
+        poisonous = Job("b", tokens=4, errors=[ValueError(), ValueError()])
+        others = await sent(batcher, Job("a", tokens=3, part="p", part_tokens=2), poisonous, Job("c", part="p"))
+        backend.free()
+        await asyncio.gather(first, *others, return_exceptions=True)
+        assert await batcher.submit(Job("text", steps=2), NO_DEADLINE) == "TEXT"
+    # The part that two share counts once; going on one by one, or step by step, makes no further batch.
+    assert [(batch.items, batch.tokens) for batch in told] == [(1, 0), (3, 3 + 2 + 4 + 1), (1, 1)]
+    assert all(batch.seconds >= 0 for batch in told)
 
 
 async def test_batches_go_on_between_the_steps_of_a_long_text() -> None:

@@ -65,6 +65,7 @@ async def test_what_can_not_be_classified_is_not_rated() -> None:
     assert_failed(await judge.score_one(item(scenario="")), Status.OFF_FORMAT)
     found = await judge.classify_one(QUESTION)
     assert (found.status, found.scenario, found.probabilities) == (Status.OFF_FORMAT, "", ())
+    assert found.off_format == "label_mass"
     invalid = await judge.classify_one(())
     assert (invalid.status, invalid.error_field) == (Status.INVALID, "messages")
 

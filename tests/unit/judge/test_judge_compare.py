@@ -216,7 +216,7 @@ async def test_one_order_off_format_is_no_preference() -> None:
         return logs(0.2, 0.1, 0.1) if text.index("Lyon.") < text.index("Paris.") else logs(0.6, 0.3, 0.1)
 
     result = await (await loaded(FakeEngine(answer))).compare_one(PAIR)
-    assert (result.status, result.verdict) == (Status.OFF_FORMAT, None)
+    assert (result.status, result.verdict, result.off_format) == (Status.OFF_FORMAT, None, "label_mass")
 
 
 async def test_failures_have_their_statuses() -> None:

@@ -64,19 +64,20 @@ async def test_a_bug_is_not_taken_for_an_items_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scores", "error"),
+    ("scores", "error", "reason"),
     [
-        (LabelScores(logs(0.1, 0.1, 0.1, 0.1, 0.05)), "0.45"),
-        (LabelScores((math.nan,) * 5), "none of the labels"),
-        (LabelScores((-1.0, -1.0, math.nan, -1.0, -1.0)), "none of the labels"),
-        (LabelScores((-math.inf,) * 5), "none of the labels"),
-        (LabelScores(None), "none of the labels"),
+        (LabelScores(logs(0.1, 0.1, 0.1, 0.1, 0.05)), "0.45", "label_mass"),
+        (LabelScores((math.nan,) * 5), "none of the labels", "no_label"),
+        (LabelScores((-1.0, -1.0, math.nan, -1.0, -1.0)), "none of the labels", "no_label"),
+        (LabelScores((-math.inf,) * 5), "none of the labels", "no_label"),
+        (LabelScores(None), "none of the labels", "no_label"),
     ],
 )
-async def test_what_is_no_rating_becomes_no_number(scores: LabelScores, error: str) -> None:
+async def test_what_is_no_rating_becomes_no_number(scores: LabelScores, error: str, reason: str) -> None:
     judge = await loaded(FakeEngine(lambda text, labels: scores))
     result = await judge.score_one(item())
     assert_failed(result, Status.OFF_FORMAT, error)
+    assert result.off_format == reason
 
 
 async def test_the_threshold_is_a_setting_and_belongs_to_the_good() -> None:

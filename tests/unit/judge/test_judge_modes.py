@@ -82,12 +82,18 @@ async def test_the_grammar_has_the_modes_bounds_and_the_rubrics_scale() -> None:
 
 @pytest.mark.parametrize("settings", [JudgeSettings(), REASON_FIRST])
 @pytest.mark.parametrize(
-    "made",
-    [Generation(CRITIQUE, cut=True), Generation("Strengths:\n- Good. [[4]]\n", False), Generation("[[5]]", False)],
+    ("made", "reason"),
+    [
+        (Generation(CRITIQUE, cut=True), "cut"),
+        (Generation("Strengths:\n- Good. [[4]]\n", False), "unreadable"),
+        (Generation("[[5]]", False), "unreadable"),
+    ],
 )
-async def test_what_is_no_critique_has_no_verdict(settings: JudgeSettings, made: Generation) -> None:
+async def test_what_is_no_critique_has_no_verdict(settings: JudgeSettings, made: Generation, reason: str) -> None:
     judge = await loaded(FakeEngine(write=lambda text, sampling: made), settings)
-    assert_failed(await judge.score_one(item(), CRITIQUED), Status.OFF_FORMAT, "critique")
+    result = await judge.score_one(item(), CRITIQUED)
+    assert_failed(result, Status.OFF_FORMAT, "critique")
+    assert result.off_format == reason
 
 
 async def test_a_critique_is_not_written_without_a_rating() -> None:

@@ -13,6 +13,7 @@ import torch
 
 from themis_judge.engines.base import (
     NO_DEADLINE,
+    BatchObserver,
     Deadline,
     EngineInfo,
     EngineUnavailable,
@@ -25,6 +26,7 @@ from themis_judge.engines.base import (
     Sampling,
     Tokenizer,
     Usage,
+    unobserved,
 )
 from themis_judge.engines.batching import Batcher
 from themis_judge.engines.tokenizer import HFTokenizer
@@ -212,10 +214,11 @@ def _reads(leaf: Node, tokens: Sequence[int], tree: BatchTree, spread: bool) -> 
 class TransformersEngine:
     """See `themis_judge.engines.base.Engine`. One model, one thread that computes."""
 
-    def __init__(self, settings: TransformersSettings) -> None:
+    def __init__(self, settings: TransformersSettings, observe: BatchObserver = unobserved) -> None:
         if settings.dtype not in _DTYPES:
             raise ValueError(f"engine.dtype: is {settings.dtype!r}; it must be one of {', '.join(_DTYPES)}")
         self.settings = settings
+        self._observe = observe
         self._parts: tuple[HFTokenizer, Batcher[Job, Outcome], EngineInfo] | None = None
 
     @property
@@ -257,6 +260,7 @@ class TransformersEngine:
             max_batch_s=settings.max_batch_s,
             stuck_after_s=settings.stuck_after_s,
             finish=_timed,
+            observe=self._observe,
         )
         return tokenizer, batcher, info
 

@@ -1,0 +1,1 @@
+"""The second port: metrics, health and the status page for whoever runs the server."""
