@@ -92,6 +92,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             "call",
             method=method,
             code=code.name,
+            caller=record.caller.name,
             items=record.items,
             ok=record.statuses[Status.OK],
             failed=answered - record.statuses[Status.OK],

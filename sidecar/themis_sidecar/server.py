@@ -17,6 +17,7 @@ from themis_sidecar.gate import Gate
 from themis_sidecar.health import Health
 from themis_sidecar.interceptor import CallInterceptor
 from themis_sidecar.logs import Logger
+from themis_sidecar.security.door import Door
 from themis_sidecar.service import JudgeService
 
 SERVICE = judge_pb2.DESCRIPTOR.services_by_name["JudgeService"].full_name
@@ -33,11 +34,13 @@ class Server:
         self._gate = Gate(config.limits.max_calls)
         self._health = Health(SERVICE)
         records = CallRecords()
+        self._door = Door(config.security, config.listen.host, records, logger)
+        self._keeping_up: asyncio.Task[None] | None = None
         self._grpc = grpc.aio.server(
-            interceptors=[CallInterceptor(SERVICE, records, logger)],
+            interceptors=[self._door.interceptor, CallInterceptor(SERVICE, records, logger)],
             options=_options(config.listen, config.limits.max_message_bytes),
         )
-        admission = Admission(config.limits.max_queue_tokens)
+        admission = Admission(config.limits.max_queue_tokens, limits_of=self._door.limits_of)
         service = JudgeService(judge, config.limits, admission, self._gate, records, software_version)
         judge_pb2_grpc.add_JudgeServiceServicer_to_server(service, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._grpc)
@@ -48,10 +51,11 @@ class Server:
         await self._health.begin()
         host = f"[{self._host}]" if ":" in self._host else self._host
         try:
-            port = self._grpc.add_insecure_port(f"{host}:{self._port}")
+            port = self._door.add_port(self._grpc, f"{host}:{self._port}")
         except RuntimeError as error:
             raise OSError(f"can't listen on {host}:{self._port}") from error
         await self._grpc.start()
+        self._keeping_up = asyncio.create_task(self._door.keep_up())
         return f"{host}:{port}"
 
     async def serve(self) -> None:
@@ -77,6 +81,8 @@ class Server:
 
     async def stop(self) -> None:
         """Cuts off what is still going on."""
+        if self._keeping_up is not None:
+            self._keeping_up.cancel()
         await self._grpc.stop(CLOSING_S)
 
 

@@ -2,10 +2,12 @@
 
 from themis_sidecar.config.engine import EngineConfig, OpenAIConfig, TransformersConfig
 from themis_sidecar.config.section import Section
+from themis_sidecar.config.security import CallerLimitsConfig, SecurityConfig, TlsConfig
 from themis_sidecar.config.server import Launch, ServerConfig, read_command_line
 from themis_sidecar.config.serving import JudgeConfig, LimitsConfig, ListenConfig, LogConfig
 
 __all__ = [
+    "CallerLimitsConfig",
     "EngineConfig",
     "JudgeConfig",
     "Launch",
@@ -14,7 +16,9 @@ __all__ = [
     "LogConfig",
     "OpenAIConfig",
     "Section",
+    "SecurityConfig",
     "ServerConfig",
+    "TlsConfig",
     "TransformersConfig",
     "read_command_line",
 ]

@@ -38,6 +38,8 @@ def test_every_error_of_a_call_has_a_status() -> None:
         "UNAVAILABLE",
         "CANCELLED",
         "DEADLINE_EXCEEDED",
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
     ]
 
 
