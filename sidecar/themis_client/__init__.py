@@ -27,6 +27,7 @@ from themis_client.content import (
     ToolCall,
     ToolResult,
 )
+from themis_client.credentials import Tls
 from themis_client.description import Description, Limits, Scenario, Version
 from themis_client.errors import (
     BadRequest,
@@ -143,6 +144,7 @@ __all__ = [
     "Text",
     "ThemisError",
     "Timings",
+    "Tls",
     "TokenCounts",
     "TokenLikelihood",
     "ToolCall",

@@ -31,6 +31,7 @@ from themis_client.calls import (
     describe,
 )
 from themis_client.channels import MAX_MESSAGE_BYTES, Connector
+from themis_client.credentials import PathLike, Tls, TokenFile
 from themis_client.deadline import Deadline, Runtime
 from themis_client.description import Description
 from themis_client.dispatch import Dispatcher, Work
@@ -63,7 +64,8 @@ class AsyncClient:
     version: pins a judge version; None pins the server's current one at the first call, for the client's life.
     timeout_s: the default deadline of a call, retries included, in seconds.
     batch_items: the most items of one message; None is what the server allows.
-    credentials: TLS; None is plaintext. token: sent as a bearer token with every call.
+    tls, or gRPC's own credentials: TLS; without either it is plaintext.
+    token, or what token_file holds: sent as a bearer token with every call. The file is read again when it changes.
     runtime, lookup: time, chance and name resolution, for tests.
     """
 
@@ -78,6 +80,8 @@ class AsyncClient:
         batch_items: int | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         token: str | None = None,
+        tls: Tls | None = None,
+        token_file: PathLike | None = None,
         runtime: Runtime = Runtime(),  # noqa: B008 - frozen
         lookup: Lookup = getaddrinfo,
     ) -> None:
@@ -86,7 +90,9 @@ class AsyncClient:
         self._runtime = runtime
         self._timeout_s = timeout_s
         self._batch_items = batch_items
-        self._replicas = Replicas(where, Connector(credentials, token, authority), replicas, runtime, lookup)
+        file = None if token_file is None else TokenFile(token_file)
+        connector = Connector(credentials, token, authority, tls, file)
+        self._replicas = Replicas(where, connector, replicas, runtime, lookup)
         self._dispatcher = Dispatcher(self._replicas, retry, runtime)
         self._retry = retry
         self._version = None if version == CURRENT else version

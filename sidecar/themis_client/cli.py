@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from themis_client import cli_output, encode
+from themis_client import cli_output, cli_security, encode
+from themis_client.addresses import Target
 from themis_client.cli_input import Line, read_lines
 from themis_client.cli_layouts import COMPARISONS, SCORES
 from themis_client.client import Client
@@ -158,9 +159,14 @@ def _any_readable(lines: Sequence[Line[ItemT]]) -> bool:
 
 def _client(args: argparse.Namespace) -> Client:
     try:
-        return Client(args.server, timeout_s=args.timeout, retry=RETRY)
+        Target.parse(args.server)
     except ValueError as error:
         raise BadRequest(f"--server: {error}") from error
+    try:
+        tls = cli_security.tls(args)
+        return Client(args.server, timeout_s=args.timeout, retry=RETRY, tls=tls, token_file=args.token_file)
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
 
 
 def _sum_up(results: Sequence[object]) -> int:
@@ -211,6 +217,7 @@ def _command(
     command.add_argument(
         "--timeout", type=_seconds, default=DEFAULT_TIMEOUT_S, metavar="SECONDS", help="for the whole run (%(default)g)"
     )
+    cli_security.add_arguments(command, os.environ)
     return command
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import grpc
 
 from themis_client.aio import CURRENT, DEFAULT_TARGET, DEFAULT_TIMEOUT_S, AsyncClient
+from themis_client.credentials import PathLike, Tls
 from themis_client.description import Description
 from themis_client.items import ComparisonLike, ConversationItemLike, DifficultyItem, ItemLike
 from themis_client.loop import PROCESS_LOOP
@@ -44,6 +45,8 @@ class Client:
         batch_items: int | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         token: str | None = None,
+        tls: Tls | None = None,
+        token_file: PathLike | None = None,
     ) -> None:
         make = functools.partial(
             AsyncClient,
@@ -54,6 +57,8 @@ class Client:
             batch_items=batch_items,
             credentials=credentials,
             token=token,
+            tls=tls,
+            token_file=token_file,
         )
         self._session = Session(make, None if version == CURRENT else version, timeout_s)
 

@@ -28,6 +28,8 @@ from themis_sidecar.logs import LibraryHandler, make_logger
 from themis_sidecar.observe.otlp import MissingExtra
 from themis_sidecar.observe.telemetry import Telemetry, open_telemetry
 from themis_sidecar.ready import ReadyFile
+from themis_sidecar.security.environment import silence_traces
+from themis_sidecar.security.errors import SecurityError
 from themis_sidecar.server import Server
 
 BAD_SETTINGS = 2
@@ -38,13 +40,20 @@ def main() -> None:
     try:
         with open_telemetry(launch.config.tracing, version("themis-sidecar")) as telemetry:
             serve(_judge(launch.config, telemetry), launch, telemetry)
-    except (EngineError, JudgeError, MissingExtra, OSError) as error:  # a model, a scenario or a port that isn't there
+    except (
+        EngineError,
+        JudgeError,
+        MissingExtra,
+        OSError,
+        SecurityError,
+    ) as error:  # what the settings name isn't there
         raise SystemExit(f"themis-sidecar: {error}") from error
 
 
 def serve(judge: Judge, launch: Launch, telemetry: Telemetry) -> None:
     """Serves `judge` until the process is told to stop."""
     logger = make_logger(launch.config.log, sys.stderr)
+    silence_traces(os.environ, logger)
     logging.basicConfig(handlers=[LibraryHandler(logger)], level=logging.WARNING, force=True)
 
     async def run() -> None:
@@ -59,7 +68,7 @@ def _http(server: Server, config: ServerConfig, telemetry: Telemetry) -> HttpPor
     if config.http.port is None:
         return None
     status = StatusPage(server, config, telemetry, version("themis-sidecar"))
-    return HttpPort(config.http, observation_routes(telemetry.metrics.registry, status))
+    return HttpPort(config.http, observation_routes(telemetry.metrics.registry, status, server.lets_in))
 
 
 def _launch(arguments: list[str]) -> Launch:

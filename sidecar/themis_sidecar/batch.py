@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from themis_judge.engines.base import Deadline
 from themis_judge.errors import InvalidItem, UnsupportedItem
 from themis_judge.items import Status
-from themis_sidecar.admission import Admission
+from themis_sidecar.admission import CallerAdmission
 
 TIMED_OUT = "its time ran out before it was computed"
 
@@ -86,14 +86,15 @@ def _check_key(key: str, index: int, owners: dict[str, int], name: str) -> None:
 
 
 async def run(
-    prepared: Iterable[Job[Outcome] | Outcome], deadline: Deadline, admission: Admission, failed: Failed[Outcome]
+    prepared: Iterable[Job[Outcome] | Outcome], deadline: Deadline, admission: CallerAdmission, failed: Failed[Outcome]
 ) -> list[Outcome]:
     """All outcomes, in order. Raises Overloaded if the jobs don't fit the budget together.
 
     Jobs that are not done by the deadline are cancelled, and so are all when the caller is.
     """
     entries = list(prepared)
-    admission.admit(sum(entry.tokens for entry in entries if isinstance(entry, Job)))
+    jobs = [entry for entry in entries if isinstance(entry, Job)]
+    admission.admit(sum(job.tokens for job in jobs), len(jobs))
     tasks = {index: launch(entry, admission) for index, entry in enumerate(entries) if isinstance(entry, Job)}
     try:
         if tasks:
@@ -109,7 +110,7 @@ async def run(
             task.cancel()
 
 
-def launch(job: Job[Outcome], admission: Admission) -> asyncio.Task[Outcome]:
+def launch(job: Job[Outcome], admission: CallerAdmission) -> asyncio.Task[Outcome]:
     """Starts an admitted job; its tokens go back when it ends, however it does."""
     task = asyncio.create_task(job.start())
     task.add_done_callback(lambda done: admission.release(job.tokens, worked=not done.cancelled()))

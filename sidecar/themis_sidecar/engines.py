@@ -28,6 +28,7 @@ def _transformers(config: EngineConfig, stuck_after_s: float, observe: BatchObse
             cache_tokens=own.cache_tokens,
             stuck_after_s=stuck_after_s,
             context_tokens=own.context_tokens,
+            trust_remote_code=config.trust_remote_code,
         ),
         observe,
     )

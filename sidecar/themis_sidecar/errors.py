@@ -38,3 +38,11 @@ class CallerGone(CallError):
 
 class CallTimeout(CallError):
     """The call's time is over."""
+
+
+class Unauthenticated(CallError):
+    """Nobody is known to be calling. The text never quotes what was sent."""
+
+
+class Forbidden(CallError):
+    """The caller is known, and may not."""

@@ -98,6 +98,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             "call",
             method=record.method,
             code=record.code.name,
+            caller=record.caller.name,
             items=record.items,
             ok=record.statuses[Status.OK],
             failed=answered - record.statuses[Status.OK],

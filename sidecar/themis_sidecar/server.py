@@ -20,6 +20,7 @@ from themis_sidecar.health import Health
 from themis_sidecar.interceptor import CallInterceptor
 from themis_sidecar.logs import Logger
 from themis_sidecar.observe.telemetry import Telemetry
+from themis_sidecar.security.door import Door
 from themis_sidecar.service import JudgeService
 
 SERVICE = judge_pb2.DESCRIPTOR.services_by_name["JudgeService"].full_name
@@ -54,11 +55,13 @@ class Server:
         self._health = Health(SERVICE)
         self._version: JudgeVersion | None = None
         records = CallRecords(telemetry.metrics.items.answered)
+        self._door = Door(config.security, config.listen.host, records, logger)
+        self._keeping_up: asyncio.Task[None] | None = None
         self._grpc = grpc.aio.server(
-            interceptors=[CallInterceptor(SERVICE, records, logger, telemetry)],
+            interceptors=[self._door.interceptor, CallInterceptor(SERVICE, records, logger, telemetry)],
             options=_options(config.listen, config.limits.max_message_bytes),
         )
-        self._admission = Admission(config.limits.max_queue_tokens)
+        self._admission = Admission(config.limits.max_queue_tokens, limits_of=self._door.limits_of)
         service = JudgeService(judge, config.limits, self._admission, self._gate, records, software_version)
         telemetry.metrics.watch(
             ready=lambda: self._health.serving,
@@ -74,11 +77,16 @@ class Server:
         await self._health.begin()
         host = f"[{self._host}]" if ":" in self._host else self._host
         try:
-            port = self._grpc.add_insecure_port(f"{host}:{self._port}")
+            port = self._door.add_port(self._grpc, f"{host}:{self._port}")
         except RuntimeError as error:
             raise OSError(f"can't listen on {host}:{self._port}") from error
         await self._grpc.start()
+        self._keeping_up = asyncio.create_task(self._door.keep_up())
         return f"{host}:{port}"
+
+    def lets_in(self, authorization: str | None) -> bool:
+        """Whether the value of an HTTP Authorization header lets its sender see how the server is doing."""
+        return self._door.lets_in(authorization)
 
     @property
     def state(self) -> ServerState:
@@ -118,6 +126,8 @@ class Server:
 
     async def stop(self) -> None:
         """Cuts off what is still going on."""
+        if self._keeping_up is not None:
+            self._keeping_up.cancel()
         await self._grpc.stop(CLOSING_S)
 
 

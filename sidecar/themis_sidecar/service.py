@@ -110,7 +110,7 @@ class JudgeService(judge_pb2_grpc.JudgeServiceServicer):
             await ScoreStream(
                 read=lambda item, until: self._score_job(item, options, until),
                 answer=answer,
-                admission=self._admission,
+                admission=self._admission.of(record.caller.name),
                 gate=self._gate,
                 deadline=deadline,
                 window=window,
@@ -203,7 +203,7 @@ class JudgeService(judge_pb2_grpc.JudgeServiceServicer):
         record = self._records.current
         record.items = len(items)
         prepared = batch.prepare(items, name, read, failed, self._limits.max_item_bytes)
-        outcomes = await batch.run(prepared, deadline, self._admission, failed)
+        outcomes = await batch.run(prepared, deadline, self._admission.of(record.caller.name), failed)
         for outcome in outcomes:
             record.answered(outcome)
         self._check_any(outcomes)

@@ -14,8 +14,10 @@ from themis_sidecar.errors import (
     CallerGone,
     CallError,
     CallTimeout,
+    Forbidden,
     InvalidCall,
     Overloaded,
+    Unauthenticated,
     Unavailable,
     UnknownVersion,
 )
@@ -30,6 +32,8 @@ _CODES: dict[type[CallError], grpc.StatusCode] = {
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     CallerGone: grpc.StatusCode.CANCELLED,
     CallTimeout: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    Forbidden: grpc.StatusCode.PERMISSION_DENIED,
 }
 
 

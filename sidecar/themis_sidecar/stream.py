@@ -10,7 +10,7 @@ from themis_judge.engines.base import Deadline
 from themis_judge.errors import InvalidItem
 from themis_judge.items import Result
 from themis_proto.v1 import judge_pb2 as pb
-from themis_sidecar.admission import Admission
+from themis_sidecar.admission import CallerAdmission
 from themis_sidecar.batch import Job, check_size, invalid, launch, outcome, timed_out
 from themis_sidecar.errors import CallTimeout, InvalidCall, Unavailable
 from themis_sidecar.gate import Gate
@@ -30,7 +30,7 @@ class ScoreStream:
         self,
         read: Read,
         answer: Answer,
-        admission: Admission,
+        admission: CallerAdmission,
         gate: Gate,
         deadline: Deadline,
         window: int,

@@ -18,7 +18,7 @@ from themis_judge.items import Result, Status
 from themis_proto.v1 import judge_pb2_grpc
 from themis_sidecar.config import HttpConfig, LogConfig, ServerConfig
 from themis_sidecar.http.port import HttpPort
-from themis_sidecar.http.routes import Authorize, everyone, observation_routes
+from themis_sidecar.http.routes import Authorize, observation_routes
 from themis_sidecar.http.status import StatusPage
 from themis_sidecar.logs import make_logger
 from themis_sidecar.observe.telemetry import Telemetry
@@ -60,15 +60,15 @@ class Observed:
 async def observed(
     judge: FakeJudge,
     config: ServerConfig | None = None,
-    authorize: Authorize = everyone,
+    authorize: Authorize | None = None,
     http: HttpConfig | None = None,
     clock: Callable[[], float] = lambda: 1_700_000_000.0,
 ) -> AsyncIterator[Observed]:
-    """Bound, and closed until `server.serve()`."""
+    """Bound, and closed until `server.serve()`. authorize: the server's own by default."""
     log, telemetry, config = io.StringIO(), Telemetry.untraced("1.2.3"), config or make_config()
     server = Server(judge, config, make_logger(LogConfig(), log), "1.2.3", telemetry)
     status = StatusPage(server, config, telemetry, "1.2.3", clock)
-    routes = observation_routes(telemetry.metrics.registry, status, authorize)
+    routes = observation_routes(telemetry.metrics.registry, status, authorize or server.lets_in)
     port = HttpPort(http or HttpConfig(port=0), routes)
     address = await server.start()
     http_address = await port.start()

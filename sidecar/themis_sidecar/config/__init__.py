@@ -3,10 +3,12 @@
 from themis_sidecar.config.engine import EngineConfig, OpenAIConfig, TransformersConfig
 from themis_sidecar.config.observe import HttpConfig, TracingConfig
 from themis_sidecar.config.section import Section
+from themis_sidecar.config.security import CallerLimitsConfig, SecurityConfig, TlsConfig
 from themis_sidecar.config.server import Launch, ServerConfig, read_command_line
 from themis_sidecar.config.serving import JudgeConfig, LimitsConfig, ListenConfig, LogConfig
 
 __all__ = [
+    "CallerLimitsConfig",
     "EngineConfig",
     "HttpConfig",
     "JudgeConfig",
@@ -16,7 +18,9 @@ __all__ = [
     "LogConfig",
     "OpenAIConfig",
     "Section",
+    "SecurityConfig",
     "ServerConfig",
+    "TlsConfig",
     "TracingConfig",
     "TransformersConfig",
     "read_command_line",

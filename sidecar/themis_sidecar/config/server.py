@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 from themis_sidecar.config.engine import EngineConfig
 from themis_sidecar.config.observe import HttpConfig, TracingConfig
+from themis_sidecar.config.security import SecurityConfig
 from themis_sidecar.config.serving import JudgeConfig, LimitsConfig, ListenConfig, LogConfig
 
 
@@ -42,6 +43,12 @@ class ServerConfig(BaseSettings):
     log: LogConfig = LogConfig()
     http: HttpConfig = HttpConfig()
     tracing: TracingConfig = TracingConfig()
+    security: SecurityConfig = SecurityConfig()
+
+    @model_validator(mode="after")
+    def _tokens_are_safe(self) -> ServerConfig:
+        self.security.check_host(self.listen.host)
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -23,14 +23,7 @@ HEADERS = {
 }
 
 
-def everyone(_authorization: str | None) -> bool:
-    """Lets all in."""
-    return True
-
-
-def observation_routes(
-    registry: CollectorRegistry, status: StatusPage, authorize: Authorize = everyone
-) -> tuple[Route, ...]:
+def observation_routes(registry: CollectorRegistry, status: StatusPage, authorize: Authorize) -> tuple[Route, ...]:
     """authorize: guards the status page alone. Probes and scrapers come without a token as a rule, and what they get
     holds neither settings nor failures."""
     samples = _Samples(registry)

@@ -13,7 +13,7 @@ from themis_client import AsyncClient, Client
 METHODS = {
     "AsyncClient.__init__": (
         "target=localhost:50051 *version=None *timeout_s=300.0 *retry= *replicas= *batch_items=None "
-        "*credentials=None *token=None *runtime= *lookup="
+        "*credentials=None *token=None *tls=None *token_file=None *runtime= *lookup="
     ),
     "AsyncClient.classify": "conversations *version=None *timeout_s=None",
     "AsyncClient.close": "",
@@ -26,7 +26,7 @@ METHODS = {
     "AsyncClient.stream": "items *options= *timeout_s=None *item_timeout_s=None",
     "Client.__init__": (
         "target=localhost:50051 *version=None *timeout_s=300.0 *retry= *replicas= *batch_items=None "
-        "*credentials=None *token=None"
+        "*credentials=None *token=None *tls=None *token_file=None"
     ),
     "Client.classify": "conversations *version=None *timeout_s=None",
     "Client.close": "",
@@ -83,6 +83,7 @@ VALUES = {
     "ScoreOptions": "mode= version=None truncation= reasoning_policy= return_prompt=False",
     "Text": "text",
     "Timings": "queued_s=0.0 tokenised_s=0.0 computed_s=0.0",
+    "Tls": "ca_file=None cert_file=None key_file=None server_name=",
     "TokenCounts": "prompt=0 cached=0 completion=0",
     "TokenLikelihood": "start_byte conditional unconditional",
     "ToolCall": "name arguments_json= id=",

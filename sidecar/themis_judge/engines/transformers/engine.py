@@ -47,7 +47,8 @@ class TransformersSettings:
     """model: a folder, a GGUF file or a hub name; dtype: "bfloat16", "float32" or "float16"; device: "cpu",
     "cuda", "cuda:1"; threads: for CPU, 0 for all cores; max_batch_tokens and max_batch_s bound a batch by
     distinct tokens and by expected seconds; cache_tokens: tokens whose keys and values are held for sharing;
-    stuck_after_s: a batch that takes longer ends the engine; context_tokens: 0 for the model's own."""
+    stuck_after_s: a batch that takes longer ends the engine; context_tokens: 0 for the model's own;
+    trust_remote_code: whether code that comes with a model is run, with all that this process may do."""
 
     model: str
     dtype: str = "bfloat16"
@@ -58,6 +59,7 @@ class TransformersSettings:
     cache_tokens: int = 32_768
     stuck_after_s: float = 120.0
     context_tokens: int = 0
+    trust_remote_code: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -249,7 +251,7 @@ class TransformersEngine:
         if settings.device == "cpu":
             keep_freed_memory()
             torch.set_num_threads(settings.threads or os.cpu_count() or 1)
-        loaded: Loaded = locate(settings.model)
+        loaded: Loaded = locate(settings.model, settings.trust_remote_code)
         model = Model(loaded, _DTYPES[settings.dtype], settings.device)
         context = min(settings.context_tokens or model.context_tokens, model.context_tokens)
         info = EngineInfo("transformers", loaded.name, context, loaded.weights_digest, settings.dtype)

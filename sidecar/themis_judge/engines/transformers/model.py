@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as progress_bars
 
 from themis_judge.engines.base import EngineUnavailable
+from themis_judge.engines.folders import check_folder
 from themis_judge.engines.transformers.gguf import dequantised, file_digest
 from themis_judge.engines.transformers.tree import IMPLEMENTATION, Buffer, Node, Pass, plan_nodes, plan_steps
 
@@ -26,17 +27,18 @@ _PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.06, torch.float16: 0.
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model's folder as it lies on this machine."""
+    """A model's folder as it lies on this machine. trust_remote_code: whether code that lies in it may run."""
 
     folder: Path
     name: str
     weights_digest: str
+    trust_remote_code: bool = False
 
 
-def locate(model: str) -> Loaded:
+def locate(model: str, trust_remote_code: bool = False) -> Loaded:
     """A local folder, a GGUF file (dequantised once into the cache) or a hub name (fetched by huggingface_hub).
 
-    Raises EngineUnavailable, saying what is missing.
+    Raises EngineUnavailable, saying what is missing, or what is there and isn't loaded.
     """
     path = Path(model).expanduser()
     name = path.stem if path.suffix == ".gguf" else path.name
@@ -45,19 +47,17 @@ def locate(model: str) -> Loaded:
             raise EngineUnavailable(f"engine.model: no such file: {path}")
         path = dequantised(path)
     elif not path.is_dir():
-        path = _fetched(model)
-    weights = sorted(path.glob("*.safetensors"))
-    if not weights:
-        raise EngineUnavailable(f"engine.model: {path} holds no safetensors; other formats are not loaded")
-    return Loaded(path, name, file_digest(*weights))
+        path = _fetched(model, trust_remote_code)
+    return Loaded(path, name, file_digest(*check_folder(path, trust_remote_code)), trust_remote_code)
 
 
-def _fetched(name: str) -> Path:
+def _fetched(name: str, with_code: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]))
+        patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", *(["*.py"] if with_code else [])]
+        return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise EngineUnavailable(
             f"engine.model: {name} is neither a folder, a GGUF file nor a model that the hub gives: {error}"
@@ -73,8 +73,12 @@ class Model:
     def __init__(self, loaded: Loaded, dtype: torch.dtype, device: str) -> None:
         # Whoever loads says so in its own way: a log line, a progress view.
         progress_bars.disable_progress_bar()  # type: ignore[no-untyped-call]
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(loaded.folder)
-        self.network: Any = AutoModelForCausalLM.from_pretrained(loaded.folder, dtype=dtype, use_safetensors=True)
+        # Left open, transformers asks on the terminal whether to run a model's own code.
+        trust: dict[str, Any] = {"trust_remote_code": loaded.trust_remote_code}
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(loaded.folder, **trust)
+        self.network: Any = AutoModelForCausalLM.from_pretrained(
+            loaded.folder, dtype=dtype, use_safetensors=True, **trust
+        )
         self.network.to(device).eval()
         self.dtype = dtype
         self.device = device
