@@ -23,7 +23,7 @@ from themis_sidecar.engines import build_engine
 from themis_sidecar.lifecycle import Lifecycle
 from themis_sidecar.logs import LibraryHandler, make_logger
 from themis_sidecar.ready import ReadyFile
-from themis_sidecar.security.environment import silence_traces
+from themis_sidecar.security.environment import check_environment
 from themis_sidecar.security.errors import SecurityError
 from themis_sidecar.server import Server
 
@@ -33,15 +33,15 @@ BAD_SETTINGS = 2
 def main() -> None:
     launch = _launch(sys.argv[1:])
     try:
+        check_environment(os.environ, launch.config)
         serve(_judge(launch.config), launch)
-    except (EngineError, JudgeError, OSError, SecurityError) as error:  # a model, a file or a port that isn't there
+    except (EngineError, JudgeError, OSError, SecurityError) as error:  # a model, a file or a port that can't be used
         raise SystemExit(f"themis-sidecar: {error}") from error
 
 
 def serve(judge: Judge, launch: Launch) -> None:
     """Serves `judge` until the process is told to stop."""
     logger = make_logger(launch.config.log, sys.stderr)
-    silence_traces(os.environ, logger)
     logging.basicConfig(handlers=[LibraryHandler(logger)], level=logging.WARNING, force=True)
 
     async def run() -> None:
