@@ -12,6 +12,7 @@ scale; probabilities are in [0, 1]; log-likelihoods are natural logarithms; time
 that is raised on purpose is a ThemisError. A client pins the judge version that is current at its first call.
 """
 
+from themis_client import fork_support  # noqa: F401 - before gRPC is imported
 from themis_client.aio import AsyncClient
 from themis_client.client import Client
 from themis_client.content import (

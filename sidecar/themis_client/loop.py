@@ -3,7 +3,8 @@
 Several loops that run grpc.aio in one process break each other (grpc issue 42357), so there is one per process. gRPC
 does not survive a fork while it has open channels: the child inherits its locks and none of its threads, and its first
 call hangs. So before a fork all idle clients close their channels, and both processes open new ones when they need
-them; a fork while calls are under way leaves the parent alone, and the child's clients refuse to work.
+them; a fork while calls are under way leaves the parent alone, and the child's clients refuse to work. gRPC's own
+handlers stay out of it (see fork_support.py).
 """
 
 from __future__ import annotations
