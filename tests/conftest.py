@@ -65,6 +65,8 @@ _SCALES = {"logits_scaling": 2.0, "attention_multiplier": 0.3, "embedding_multip
 TINY_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {"tie_word_embeddings": True}),
     "llama_untied": ("llama", {"tie_word_embeddings": False}),
+    # With heads of a width that vLLM's attention on CPUs knows.
+    "llama_wide": ("llama", {"head_dim": 32, "tie_word_embeddings": False}),
     "qwen2": ("qwen2", {"tie_word_embeddings": True}),
     "qwen2_untied": ("qwen2", {"tie_word_embeddings": False}),
     "gpt2": ("gpt2", {"tie_word_embeddings": True}),

@@ -1,0 +1,162 @@
+"""One running vLLM: requests on their way through it, their deadlines, and whether it is still alive."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from vllm.exceptions import VLLMValidationError
+from vllm.lora.request import LoRARequest
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+from themis_judge.engines.base import (
+    Deadline,
+    DeadlineExceeded,
+    EngineError,
+    EngineOverloaded,
+    EngineUnavailable,
+    Unsupported,
+)
+from themis_judge.engines.vllm.lane import Lane
+from themis_judge.engines.vllm.launch import Started, kill
+
+_LOOK_S = 1.0  # between two looks at whether it lives
+_RETRY_S = (0.1, 30.0)
+
+
+class Core:
+    """Bound to the event loop it is made in."""
+
+    def __init__(self, started: Started, max_in_flight: int, stuck_after_s: float) -> None:
+        self.llm = started.llm
+        self._processes = started.processes
+        self._progress = started.progress
+        self._max_in_flight = max_in_flight
+        self._stuck_after_s = stuck_after_s
+        self._loop = asyncio.get_running_loop()
+        self._failure: str | None = None
+        self._waiting: set[asyncio.Timeout] = set()
+        self._done_at_s: deque[float] = deque(maxlen=64)
+        self._request_ids = itertools.count(1)
+        self._adapter_ids = itertools.count(1)  # never used again: vLLM takes equal ones for the same adapter
+        self._watcher = asyncio.create_task(self._watch())
+
+    @property
+    def failure(self) -> str | None:
+        if self._failure is None and self.llm.errored:
+            self._fail("vLLM's engine process ended")
+        return self._failure
+
+    async def ask(self, ids: list[int], params: Any, lane: Lane, deadline: Deadline) -> Any:
+        """The finished request. Cancelling, or the deadline, aborts it inside vLLM. Raises EngineError's kinds."""
+        self._admit(deadline)
+        request_id = str(next(self._request_ids))
+        prompt = {"type": "token", "prompt_token_ids": ids, "cache_salt": lane.salt}
+        finished = None
+        waiting = asyncio.timeout_at(_until(deadline))
+        self._waiting.add(waiting)
+        try:
+            async with waiting:
+                async for output in self.llm.generate(
+                    prompt, params, request_id, lora_request=lane.adapter, priority=lane.priority
+                ):
+                    finished = output
+        except TimeoutError:
+            raise self._overdue() from None
+        except EngineDeadError:
+            raise EngineUnavailable(self._fail("vLLM's engine process ended")) from None
+        except (VLLMValidationError, ValueError) as error:
+            raise EngineError(f"vLLM refused this request: {type(error).__name__}") from error
+        except EngineGenerateError as error:
+            raise EngineError("vLLM failed on this request") from error
+        finally:
+            self._waiting.discard(waiting)
+            if finished is None:  # vLLM forgets by itself what was withdrawn, but for the moment of handing it over
+                await self.llm.abort(request_id)
+        self._done_at_s.append(time.monotonic())
+        return _whole(finished)
+
+    def new_adapter(self, name: str, folder: Path) -> LoRARequest:
+        return LoRARequest(name, next(self._adapter_ids), str(folder))
+
+    async def add_adapter(self, adapter: LoRARequest) -> None:
+        """Raises EngineUnavailable where vLLM can't load it, or holds none."""
+        if not self.llm.vllm_config.lora_config:
+            raise Unsupported("this engine holds no adapters: set max_adapters")
+        try:
+            await self.llm.add_lora(adapter)
+        except EngineDeadError:
+            raise EngineUnavailable(self._fail("vLLM's engine process ended")) from None
+        except Exception as error:
+            raise EngineUnavailable(f"vLLM can't load the adapter {adapter.lora_name}: {error}") from error
+
+    async def remove_adapter(self, adapter: LoRARequest) -> None:
+        if self.failure is None:
+            await self.llm.remove_lora(adapter.lora_int_id)
+
+    async def reset_prefix_cache(self) -> None:
+        """Raises EngineError where vLLM did not, which it does not while blocks are in use."""
+        if not await self.llm.reset_prefix_cache():
+            raise EngineError("vLLM did not reset its prefix cache: blocks of it are in use")
+
+    async def close(self) -> None:
+        """Ends vLLM's processes; whoever still waits gets EngineUnavailable."""
+        self._watcher.cancel()
+        await asyncio.to_thread(self.llm.shutdown)
+        self._fail("the engine was unloaded")
+
+    # ------------------------------------------------------------------------------------------------------
+
+    def _admit(self, deadline: Deadline) -> None:
+        if self.failure is not None:
+            raise EngineUnavailable(self.failure)
+        if deadline.passed():
+            raise DeadlineExceeded("the deadline passed before the work began")
+        if len(self._waiting) >= self._max_in_flight:
+            raise EngineOverloaded(f"{self._max_in_flight} requests are in flight already", self._retry_after_s())
+        if not self._waiting:
+            self._progress.note()  # it had nothing to do
+
+    def _retry_after_s(self) -> float:
+        """Until half of what is in flight is done, at the pace of the last requests."""
+        if len(self._done_at_s) < 2:
+            return 1.0
+        each_s = (self._done_at_s[-1] - self._done_at_s[0]) / (len(self._done_at_s) - 1)
+        return min(max(each_s * self._max_in_flight / 2, _RETRY_S[0]), _RETRY_S[1])
+
+    def _overdue(self) -> EngineError:
+        if self._failure is not None:
+            return EngineUnavailable(self._failure)
+        return DeadlineExceeded("the deadline passed before the work was done")
+
+    async def _watch(self) -> None:
+        while self.failure is None:
+            await asyncio.sleep(min(_LOOK_S, self._stuck_after_s / 10))
+            if self._waiting and time.monotonic() - self._progress.at_s > self._stuck_after_s:
+                self._fail(f"vLLM has made no step for more than {self._stuck_after_s:g} s")
+
+    def _fail(self, reason: str) -> str:
+        """From here on nothing is computed: lets all callers go, and vLLM's processes with what they hold."""
+        if self._failure is None:
+            self._failure = reason
+            for waiting in self._waiting:
+                waiting.reschedule(self._loop.time())
+            kill(self._processes)
+        return self._failure
+
+
+def _until(deadline: Deadline) -> float | None:
+    if deadline.at_s == float("inf"):
+        return None
+    return asyncio.get_running_loop().time() + deadline.remaining_s()
+
+
+def _whole(output: Any) -> Any:
+    reason = None if output is None or not output.outputs else output.outputs[0].finish_reason
+    if reason not in ("stop", "length"):
+        raise EngineError(f"vLLM ended this request: {reason or 'without an answer'}")
+    return output
