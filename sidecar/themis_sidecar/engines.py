@@ -1,4 +1,4 @@
-"""Builds the engine that the settings name. Each is imported only if it's wanted: one needs torch, another httpx."""
+"""Builds the engine that the settings name. Each is imported only if it's wanted, with the libraries it needs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from themis_sidecar.config import EngineConfig, OpenAIConfig
 def build_engine(config: EngineConfig, stuck_after_s: float) -> Engine:
     if config.kind == "transformers":
         return _transformers(config, stuck_after_s)
+    if config.kind == "vllm":
+        return _vllm(config, stuck_after_s)
     return _openai(config)
 
 
@@ -29,6 +31,13 @@ def _transformers(config: EngineConfig, stuck_after_s: float) -> Engine:
             context_tokens=own.context_tokens,
         )
     )
+
+
+def _vllm(config: EngineConfig, stuck_after_s: float) -> Engine:
+    from themis_judge.engines.vllm import VLLMEngine, VLLMSettings
+
+    # Each of its settings has the same name on both sides; a test holds that.
+    return VLLMEngine(VLLMSettings(model=config.model, stuck_after_s=stuck_after_s, **config.vllm.model_dump()))
 
 
 def _openai(config: EngineConfig) -> Engine:

@@ -1,6 +1,6 @@
 """All settings of the server, a file for each group of sections; see server.py for where they come from."""
 
-from themis_sidecar.config.engine import EngineConfig, OpenAIConfig, TransformersConfig
+from themis_sidecar.config.engine import EngineConfig, OpenAIConfig, TransformersConfig, VLLMConfig
 from themis_sidecar.config.section import Section
 from themis_sidecar.config.server import Launch, ServerConfig, read_command_line
 from themis_sidecar.config.serving import JudgeConfig, LimitsConfig, ListenConfig, LogConfig
@@ -16,5 +16,6 @@ __all__ = [
     "Section",
     "ServerConfig",
     "TransformersConfig",
+    "VLLMConfig",
     "read_command_line",
 ]

@@ -1,4 +1,4 @@
-"""One running vLLM: requests on their way through it, their deadlines, and whether it is still alive."""
+"""One running vLLM: questions on their way through it, their deadlines, and whether it is still alive."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 import itertools
 import time
 from collections import deque
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
@@ -23,6 +24,8 @@ from themis_judge.engines.base import (
 )
 from themis_judge.engines.vllm.lane import Lane
 from themis_judge.engines.vllm.launch import Started, kill
+
+Request: TypeAlias = tuple[list[int], Any]  # a prompt's ids and vLLM's sampling parameters
 
 _LOOK_S = 1.0  # between two looks at whether it lives
 _RETRY_S = (0.1, 30.0)
@@ -42,7 +45,7 @@ class Core:
         self._waiting: set[asyncio.Timeout] = set()
         self._done_at_s: deque[float] = deque(maxlen=64)
         self._request_ids = itertools.count(1)
-        self._adapter_ids = itertools.count(1)  # never used again: vLLM takes equal ones for the same adapter
+        self._adapter_ids = itertools.count(1)
         self._watcher = asyncio.create_task(self._watch())
 
     @property
@@ -51,20 +54,15 @@ class Core:
             self._fail("vLLM's engine process ended")
         return self._failure
 
-    async def ask(self, ids: list[int], params: Any, lane: Lane, deadline: Deadline) -> Any:
-        """The finished request. Cancelling, or the deadline, aborts it inside vLLM. Raises EngineError's kinds."""
+    async def ask(self, requests: Sequence[Request], lane: Lane, deadline: Deadline) -> list[Any]:
+        """The finished requests of one question, side by side. Cancelling, or the deadline, aborts them inside vLLM.
+        Raises EngineError's kinds."""
         self._admit(deadline)
-        request_id = str(next(self._request_ids))
-        prompt = {"type": "token", "prompt_token_ids": ids, "cache_salt": lane.salt}
-        finished = None
         waiting = asyncio.timeout_at(_until(deadline))
         self._waiting.add(waiting)
         try:
             async with waiting:
-                async for output in self.llm.generate(
-                    prompt, params, request_id, lora_request=lane.adapter, priority=lane.priority
-                ):
-                    finished = output
+                outputs = await _together([self._finished(ids, params, lane) for ids, params in requests])
         except TimeoutError:
             raise self._overdue() from None
         except EngineDeadError:
@@ -75,13 +73,30 @@ class Core:
             raise EngineError("vLLM failed on this request") from error
         finally:
             self._waiting.discard(waiting)
+        self._done_at_s.append(time.monotonic())
+        return outputs
+
+    async def _finished(self, ids: list[int], params: Any, lane: Lane) -> Any:
+        request_id = str(next(self._request_ids))
+        prompt = {"type": "token", "prompt_token_ids": ids, "cache_salt": lane.salt}
+        finished = None
+        try:
+            async for output in self.llm.generate(
+                prompt, params, request_id, lora_request=lane.adapter, priority=lane.priority
+            ):
+                finished = output
+        finally:
             if finished is None:  # vLLM forgets by itself what was withdrawn, but for the moment of handing it over
                 await self.llm.abort(request_id)
-        self._done_at_s.append(time.monotonic())
-        return _whole(finished)
+        reason = finished.outputs[0].finish_reason if finished is not None and finished.outputs else "no answer"
+        if reason not in ("stop", "length"):
+            raise EngineError(f"vLLM ended this request: {reason}")
+        return finished
 
     def new_adapter(self, name: str, folder: Path) -> LoRARequest:
-        return LoRARequest(name, next(self._adapter_ids), str(folder))
+        """Neither number nor name is ever used again: vLLM takes equal ones for the same adapter."""
+        number = next(self._adapter_ids)
+        return LoRARequest(f"{name}#{number}", number, str(folder))
 
     async def add_adapter(self, adapter: LoRARequest) -> None:
         """Raises EngineUnavailable where vLLM can't load it, or holds none."""
@@ -117,7 +132,7 @@ class Core:
         if deadline.passed():
             raise DeadlineExceeded("the deadline passed before the work began")
         if len(self._waiting) >= self._max_in_flight:
-            raise EngineOverloaded(f"{self._max_in_flight} requests are in flight already", self._retry_after_s())
+            raise EngineOverloaded(f"{self._max_in_flight} questions are in flight already", self._retry_after_s())
         if not self._waiting:
             self._progress.note()  # it had nothing to do
 
@@ -155,8 +170,14 @@ def _until(deadline: Deadline) -> float | None:
     return asyncio.get_running_loop().time() + deadline.remaining_s()
 
 
-def _whole(output: Any) -> Any:
-    reason = None if output is None or not output.outputs else output.outputs[0].finish_reason
-    if reason not in ("stop", "length"):
-        raise EngineError(f"vLLM ended this request: {reason or 'without an answer'}")
-    return output
+async def _together(asked: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """All of them, or the first failure, and then the others are withdrawn."""
+    if len(asked) == 1:
+        return [await asked[0]]
+    tasks = [asyncio.ensure_future(one) for one in asked]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

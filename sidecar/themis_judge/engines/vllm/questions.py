@@ -7,29 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from vllm import SamplingParams
-from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind, StructuredOutputsParams
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
 from themis_judge.engines.base import EngineError, Sampling, Unsupported, Usage
 from themis_judge.engines.tokenizer import HFTokenizer
 
 _LOWEST_TEMPERATURE, _HIGHEST_TEMPERATURE = 0.01, 2.0  # beyond them vLLM samples by another one than it was told
 _BAN = -1e4  # far below any logit; what a grammar forbids is -inf by itself
-
-Reads = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
-
-
-def reads(sequences: Sequence[tuple[int, ...]]) -> Reads:
-    """What has to be read for labels: after each beginning that some of them share, which tokens may follow. As few
-    of each as vLLM tells at a time."""
-    following: dict[tuple[int, ...], dict[int, None]] = {}
-    for sequence in sequences:
-        for at, token in enumerate(sequence):
-            following.setdefault(sequence[:at], {})[token] = None
-    return tuple(
-        (beginning, tuple(tokens)[begin : begin + MAX_LOGPROB_TOKEN_IDS])
-        for beginning, tokens in following.items()
-        for begin in range(0, len(tokens), MAX_LOGPROB_TOKEN_IDS)
-    )
 
 
 def next_tokens(tokens: Sequence[int], **more: Any) -> SamplingParams:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -27,6 +27,7 @@ from themis_judge.engines.vllm import questions
 from themis_judge.engines.vllm.core import Core
 from themis_judge.engines.vllm.lane import Lane
 from themis_judge.engines.vllm.launch import start
+from themis_judge.engines.vllm.reads import reads as reads_of
 from themis_judge.engines.vllm.settings import VLLMSettings
 from themis_judge.engines.weights import Loaded
 from themis_judge.lru import LRU
@@ -52,9 +53,8 @@ class Running:
         self._check_length(len(prompt) + max(map(len, labels.sequences)))
         reads = self._reads_of(labels.sequences)
         ids = _flat(prompt)
-        outputs = await _together(
-            [self.core.ask([*ids, *beginning], params, lane, deadline) for beginning, _, params in reads]
-        )
+        requests = [([*ids, *beginning], params) for beginning, _, params in reads]
+        outputs = await self.core.ask(requests, lane, deadline)
         told: dict[tuple[int, ...], float] = {}
         for (beginning, tokens, _), output in zip(reads, outputs, strict=True):
             for token, logprob in zip(tokens, questions.told_next(output, tokens), strict=True):
@@ -65,7 +65,8 @@ class Running:
 
     async def generate(self, prompt: Prompt, sampling: Sampling, lane: Lane, deadline: Deadline) -> Generation:
         self._check_length(len(prompt) + sampling.max_tokens)
-        output = await self.core.ask(_flat(prompt), questions.text(sampling, self.tokenizer), lane, deadline)
+        request = (_flat(prompt), questions.text(sampling, self.tokenizer))
+        (output,) = await self.core.ask([request], lane, deadline)
         text, tokens, cut = questions.told_text(output, sampling, self.tokenizer)
         return Generation(text, cut, questions.usage(output, len(prompt), tokens))
 
@@ -75,7 +76,7 @@ class Running:
         self._check_length(len(prompt) + len(continuation))
         params = questions.continuation(len(prompt), continuation, self.by_ids)
         # The last token is asked for as the next one, so that a text as long as the context has room for it.
-        output = await self.core.ask([*_flat(prompt), *continuation[:-1]], params, lane, deadline)
+        (output,) = await self.core.ask([([*_flat(prompt), *continuation[:-1]], params)], lane, deadline)
         told = questions.told_continuation(output, len(prompt), continuation, self.by_ids)
         return Likelihood(tuple(told), questions.usage(output, len(prompt)))
 
@@ -86,7 +87,7 @@ class Running:
     def _reads_of(self, sequences: tuple[tuple[int, ...], ...]) -> list[Read]:
         reads = self._reads.get(sequences)
         if reads is None:
-            reads = [(start, tokens, questions.next_tokens(tokens)) for start, tokens in questions.reads(sequences)]
+            reads = [(start, tokens, questions.next_tokens(tokens)) for start, tokens in reads_of(sequences)]
             self._reads.put(sequences, reads)
         return reads
 
@@ -107,19 +108,6 @@ async def run(settings: VLLMSettings, loaded: Loaded) -> Running:
     lane = Lane(loaded.weights_digest)
     await running.label_logprobs(Prompt(((0,),)), Labels(("",), ((0,),)), lane, NO_DEADLINE)
     return running
-
-
-async def _together(asked: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-    """All of them, or the first failure, and then the others are withdrawn."""
-    if len(asked) == 1:
-        return [await asked[0]]
-    tasks = [asyncio.ensure_future(one) for one in asked]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _at_once(usages: Sequence[Usage]) -> Usage:

@@ -16,7 +16,7 @@ class VLLMSettings:
     quantisation. context_tokens, max_batch_tokens, max_batch_requests: 0 for vLLM's own. cpu_cache_gib and
     cpu_reserved_cores hold for vLLM's CPU build alone; None lets vLLM decide. runner: "auto", "v1" or "v2".
     exact_logits: the last product in float32, where vLLM knows how (else it is the dtype's). max_adapters: LoRA
-    adapters that may be in one batch, 0 for none at all. max_in_flight bounds the requests that vLLM has been given;
+    adapters that may be in one batch, 0 for none at all. max_in_flight bounds the questions that vLLM has been given;
     without progress for stuck_after_s while some wait the engine counts as stuck. trust_remote_code runs Python that
     lies beside the weights: for models whose makers are trusted like one's own code."""
 
