@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import tempfile
 import time
 from collections import deque
 from collections.abc import Coroutine, Sequence
@@ -12,6 +13,7 @@ from typing import Any, TypeAlias
 
 from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from themis_judge.engines.base import (
@@ -24,6 +26,7 @@ from themis_judge.engines.base import (
 )
 from themis_judge.engines.vllm.lane import Lane
 from themis_judge.engines.vllm.launch import Started, kill
+from themis_judge.engines.vllm.neutral import write_neutral
 
 Request: TypeAlias = tuple[list[int], Any]  # a prompt's ids and vLLM's sampling parameters
 
@@ -46,6 +49,8 @@ class Core:
         self._done_at_s: deque[float] = deque(maxlen=64)
         self._request_ids = itertools.count(1)
         self._adapter_ids = itertools.count(1)
+        self._neutral: LoRARequest | None = None
+        self._neutral_folder: tempfile.TemporaryDirectory[str] | None = None
         self._watcher = asyncio.create_task(self._watch())
 
     @property
@@ -82,7 +87,7 @@ class Core:
         finished = None
         try:
             async for output in self.llm.generate(
-                prompt, params, request_id, lora_request=lane.adapter, priority=lane.priority
+                prompt, params, request_id, lora_request=lane.adapter or self._neutral, priority=lane.priority
             ):
                 finished = output
         finally:
@@ -92,6 +97,14 @@ class Core:
         if reason not in ("stop", "length"):
             raise EngineError(f"vLLM ended this request: {reason}")
         return finished
+
+    async def open(self) -> None:
+        """Comes before the first question."""
+        if self.llm.vllm_config.lora_config and current_platform.is_cpu():
+            self._neutral_folder = tempfile.TemporaryDirectory(prefix="themis-")  # vLLM may read it again
+            neutral = self.new_adapter("neutral", write_neutral(Path(self._neutral_folder.name)))
+            await self.add_adapter(neutral)
+            self._neutral = neutral
 
     def new_adapter(self, name: str, folder: Path) -> LoRARequest:
         """Neither number nor name is ever used again: vLLM takes equal ones for the same adapter."""
@@ -121,8 +134,12 @@ class Core:
     async def close(self) -> None:
         """Ends vLLM's processes; whoever still waits gets EngineUnavailable."""
         self._watcher.cancel()
-        await asyncio.to_thread(self.llm.shutdown)
-        self._fail("the engine was unloaded")
+        try:
+            await asyncio.to_thread(self.llm.shutdown)
+        finally:
+            self._fail("the engine was unloaded")
+            if self._neutral_folder is not None:
+                self._neutral_folder.cleanup()
 
     # ------------------------------------------------------------------------------------------------------
 

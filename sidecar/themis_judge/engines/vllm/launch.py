@@ -72,13 +72,14 @@ def start(settings: VLLMSettings, folder: Path) -> Started:
     import psutil
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.exceptions import VLLMValidationError
+    from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM
 
     progress = Progress()
     before = set(multiprocessing.active_children())
     try:
         # Our way to hear of steps switches on the statistics that requests carry; vLLM's log of them stays off.
-        asked = AsyncEngineArgs(**arguments(settings, folder))
+        asked = AsyncEngineArgs(**arguments(settings, folder, spare_adapters=int(current_platform.is_cpu())))
         llm = AsyncLLM.from_engine_args(asked, stat_loggers=[lambda *_args, **_named: _Pulse(progress)])
     except (ValueError, RuntimeError, OSError, TypeError, VLLMValidationError) as error:
         raise EngineUnavailable(f"vLLM did not start: {type(error).__name__}: {error}") from error

@@ -105,8 +105,13 @@ async def run(settings: VLLMSettings, loaded: Loaded) -> Running:
         ),
         questions.tells_by_ids(started.llm.vllm_config),
     )
-    lane = Lane(loaded.weights_digest)
-    await running.label_logprobs(Prompt(((0,),)), Labels(("",), ((0,),)), lane, NO_DEADLINE)
+    try:
+        await running.core.open()
+        lane = Lane(loaded.weights_digest)
+        await running.label_logprobs(Prompt(((0,),)), Labels(("",), ((0,),)), lane, NO_DEADLINE)
+    except BaseException:
+        await running.core.close()  # or vLLM's processes would outlive a load that failed
+        raise
     return running
 
 

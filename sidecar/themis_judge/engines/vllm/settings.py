@@ -64,8 +64,8 @@ def environment(settings: VLLMSettings) -> Mapping[str, str]:
     return told
 
 
-def arguments(settings: VLLMSettings, folder: Path) -> dict[str, Any]:
-    """Keyword arguments of vLLM's AsyncEngineArgs."""
+def arguments(settings: VLLMSettings, folder: Path, spare_adapters: int = 0) -> dict[str, Any]:
+    """Keyword arguments of vLLM's AsyncEngineArgs. spare_adapters: for the engine's own use."""
     told: dict[str, Any] = {
         "model": str(folder),
         "dtype": settings.dtype,
@@ -93,7 +93,7 @@ def arguments(settings: VLLMSettings, folder: Path) -> dict[str, Any]:
     if settings.max_adapters:
         told |= {
             "enable_lora": True,
-            "max_loras": settings.max_adapters,
+            "max_loras": settings.max_adapters + spare_adapters,
             "max_lora_rank": settings.max_adapter_rank,
         }
     return told
