@@ -28,7 +28,7 @@ from themis_sidecar.logs import LibraryHandler, make_logger
 from themis_sidecar.observe.otlp import MissingExtra
 from themis_sidecar.observe.telemetry import Telemetry, open_telemetry
 from themis_sidecar.ready import ReadyFile
-from themis_sidecar.security.environment import silence_traces
+from themis_sidecar.security.environment import check_environment
 from themis_sidecar.security.errors import SecurityError
 from themis_sidecar.server import Server
 
@@ -38,22 +38,16 @@ BAD_SETTINGS = 2
 def main() -> None:
     launch = _launch(sys.argv[1:])
     try:
+        check_environment(os.environ, launch.config)
         with open_telemetry(launch.config.tracing, version("themis-sidecar")) as telemetry:
             serve(_judge(launch.config, telemetry), launch, telemetry)
-    except (
-        EngineError,
-        JudgeError,
-        MissingExtra,
-        OSError,
-        SecurityError,
-    ) as error:  # what the settings name isn't there
+    except (EngineError, JudgeError, MissingExtra, OSError, SecurityError) as error:  # what was named isn't there
         raise SystemExit(f"themis-sidecar: {error}") from error
 
 
 def serve(judge: Judge, launch: Launch, telemetry: Telemetry) -> None:
     """Serves `judge` until the process is told to stop."""
     logger = make_logger(launch.config.log, sys.stderr)
-    silence_traces(os.environ, logger)
     logging.basicConfig(handlers=[LibraryHandler(logger)], level=logging.WARNING, force=True)
 
     async def run() -> None:

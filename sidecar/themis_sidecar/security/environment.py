@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping
 
-from themis_sidecar.logs import Logger
+from themis_sidecar.config import ServerConfig
+from themis_sidecar.security.errors import SecurityError
 
-TRACES = ("GRPC_TRACE", "GRPC_VERBOSITY")
-"""gRPC's own tracing writes headers, tokens among them, and messages to standard error."""
+TRACE = "GRPC_TRACE"
 
 
-def silence_traces(environment: MutableMapping[str, str], logger: Logger) -> None:
-    """Before gRPC's core starts, which reads them once."""
-    found = [name for name in TRACES if environment.pop(name, None)]
-    if found:
-        logger.warning("traces_off", variables=found, problem="they would write tokens and texts")
+def check_environment(environment: Mapping[str, str], config: ServerConfig) -> None:
+    """gRPC's own tracing writes headers, tokens among them, and messages to standard error. Its core reads the
+    variable when it is imported, so that it can't be taken back here. Raises SecurityError."""
+    may_write = config.log.log_text and config.security.callers_file is None
+    if environment.get(TRACE) and not may_write:
+        raise SecurityError(
+            f"{TRACE} is set: gRPC would write tokens and texts to standard error; unset it "
+            "(to trace without tokens, set log.log_text and no security.callers_file)"
+        )

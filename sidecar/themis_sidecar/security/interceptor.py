@@ -33,7 +33,7 @@ _KINDS: dict[tuple[bool, bool], tuple[str, Callable[..., Handler]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Door:
+class _Claim:
     """One call's way in. claimed: who it is by its header; None where only the connection's certificate can tell."""
 
     method: str
@@ -70,7 +70,7 @@ class AuthenticationInterceptor(grpc.aio.ServerInterceptor):
         except CallError as error:
             return self._refusal(method, error)
         handler = await continuation(handler_call_details)
-        return None if handler is None else self._guarded(handler, _Door(method, need, claimed))
+        return None if handler is None else self._guarded(handler, _Claim(method, need, claimed))
 
     def _refusal(self, method: str, error: CallError) -> Handler:
         """Ends a call of any kind before its messages are read: a stranger's are not even parsed."""
@@ -85,33 +85,33 @@ class AuthenticationInterceptor(grpc.aio.ServerInterceptor):
         self._logger.warning("refused", method=method, code=status.code.name, problem=str(error), peer=context.peer())
         await context.abort(status.code, status.message, status.trailers)
 
-    def _guarded(self, handler: Any, door: _Door) -> Handler:
+    def _guarded(self, handler: Any, claim: _Claim) -> Handler:
         """The handler's type is open because its declared one knows synchronous methods only."""
         name, make = _KINDS[handler.request_streaming, handler.response_streaming]
         inner = getattr(handler, name)
 
         async def answer(request: Any, context: Context) -> Any:
             try:
-                with self._entered(door, context):
+                with self._entered(claim, context):
                     return await inner(request, context)
             except CallError as error:  # from the door: methods turn their own into statuses
-                await self._refuse(door.method, error, context)
+                await self._refuse(claim.method, error, context)
 
         async def generate(request: Any, context: Context) -> AsyncIterator[Any]:
             try:
-                with self._entered(door, context):
+                with self._entered(claim, context):
                     async for response in inner(request, context):
                         yield response
             except CallError as error:
-                await self._refuse(door.method, error, context)
+                await self._refuse(claim.method, error, context)
 
         guarded = generate if inspect.isasyncgenfunction(inner) else answer
         return make(guarded, handler.request_deserializer, handler.response_serializer)
 
     @contextmanager
-    def _entered(self, door: _Door, context: Context) -> Iterator[None]:
-        caller = door.claimed or self._authenticator.by_connection(context.auth_context())
-        check_access(caller, door.need)
+    def _entered(self, claim: _Claim, context: Context) -> Iterator[None]:
+        caller = claim.claimed or self._authenticator.by_connection(context.auth_context())
+        check_access(caller, claim.need)
         with self._slots.call(caller.name):
             self._records.identify(caller)
             yield
