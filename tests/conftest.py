@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import pytest_asyncio
+
+if TYPE_CHECKING:
+    from themis_judge.engines.vllm import VLLMEngine
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
@@ -65,6 +69,8 @@ _SCALES = {"logits_scaling": 2.0, "attention_multiplier": 0.3, "embedding_multip
 TINY_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {"tie_word_embeddings": True}),
     "llama_untied": ("llama", {"tie_word_embeddings": False}),
+    # With heads of a width that vLLM's attention on CPUs knows.
+    "llama_wide": ("llama", {"head_dim": 32, "tie_word_embeddings": False}),
     "qwen2": ("qwen2", {"tie_word_embeddings": True}),
     "qwen2_untied": ("qwen2", {"tie_word_embeddings": False}),
     "gpt2": ("gpt2", {"tie_word_embeddings": True}),
@@ -156,3 +162,37 @@ def _tiny_tokenizer() -> Any:
         "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     return tokenizer
+
+
+# ---------------------------------------------------------------------------------------------------- vLLM
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def vllm_small(small_model: Path) -> AsyncIterator[VLLMEngine]:
+    """vLLM with the small model, as on a CPU in production. Loads for a minute or two: once a session."""
+    from themis_judge.engines.vllm import VLLMEngine, VLLMSettings
+
+    engine = VLLMEngine(VLLMSettings(str(small_model), enforce_eager=True, cpu_cache_gib=1, context_tokens=4096))
+    await engine.load()
+    yield engine
+    await engine.unload()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def vllm_tiny(tiny_model: Callable[..., Path]) -> AsyncIterator[VLLMEngine]:
+    """vLLM with a tiny random model in float32, four requests at a time, adapters on."""
+    from themis_judge.engines.vllm import VLLMEngine, VLLMSettings
+
+    settings = VLLMSettings(
+        str(tiny_model("llama_wide")),
+        dtype="float32",
+        enforce_eager=True,
+        cpu_cache_gib=1,
+        max_batch_requests=4,
+        max_adapters=2,
+        max_in_flight=32,
+    )
+    engine = VLLMEngine(settings)
+    await engine.load()
+    yield engine
+    await engine.unload()

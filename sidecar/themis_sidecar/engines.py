@@ -1,4 +1,4 @@
-"""Builds the engine that the settings name. Each is imported only if it's wanted: one needs torch, another httpx."""
+"""Builds the engine that the settings name. Each is imported only if it's wanted, with the libraries it needs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ def build_engine(config: EngineConfig, stuck_after_s: float, observe: BatchObser
     """observe: told of each batch by engines that form batches here."""
     if config.kind == "transformers":
         return _transformers(config, stuck_after_s, observe)
+    if config.kind == "vllm":
+        return _vllm(config, stuck_after_s)
     return _openai(config)
 
 
@@ -31,6 +33,20 @@ def _transformers(config: EngineConfig, stuck_after_s: float, observe: BatchObse
             trust_remote_code=config.trust_remote_code,
         ),
         observe,
+    )
+
+
+def _vllm(config: EngineConfig, stuck_after_s: float) -> Engine:
+    from themis_judge.engines.vllm import VLLMEngine, VLLMSettings
+
+    # Each of its section's settings has the same name on both sides; a test holds that.
+    return VLLMEngine(
+        VLLMSettings(
+            model=config.model,
+            stuck_after_s=stuck_after_s,
+            trust_remote_code=config.trust_remote_code,
+            **config.vllm.model_dump(),
+        )
     )
 
 

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 
@@ -234,3 +235,31 @@ class Engine(Protocol):
     async def loglikelihood(
         self, prompt: Prompt, continuation: Sequence[int], deadline: Deadline = NO_DEADLINE
     ) -> Likelihood: ...
+
+
+class Prioritised(Protocol):
+    """An engine that can put work behind other work. Optional: ask for it by the method's presence."""
+
+    def background(self) -> Engine:
+        """The same engine, weights and caches, for work that waits while anybody else's does. Loading and unloading
+        it does nothing: it lives as long as the engine it comes from."""
+        ...
+
+
+class Adaptable(Protocol):
+    """An engine that can hold adapters beside its weights. Optional, likewise."""
+
+    def adapted(self, name: str, folder: Path, digest: str) -> Engine:
+        """The same engine with the LoRA adapter in `folder`, sharing weights, queue and limits. `digest` identifies
+        the adapted weights: it becomes `info.weights_digest`, and keeps cached prefixes apart. Loading it needs the
+        engine loaded, and adds the adapter; unloading it removes the adapter alone."""
+        ...
+
+
+class PrefixCached(Protocol):
+    """An engine that holds computed prefixes between calls. Optional, likewise."""
+
+    async def reset_prefix_cache(self) -> None:
+        """Forgets them all. Raises EngineError where it can't, since some are in use: nothing may go on as if it
+        had."""
+        ...

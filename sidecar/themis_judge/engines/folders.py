@@ -17,13 +17,13 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 SAFE = ".safetensors"
 
 
-def check_folder(folder: Path, trust_remote_code: bool = False) -> list[Path]:
-    """The files of weights, sorted. Raises EngineUnavailable, saying what is not loaded."""
+def check_folder(folder: Path, trust_remote_code: bool = False, what: str = "engine.model") -> list[Path]:
+    """The files of weights, sorted. Raises EngineUnavailable, naming `what` and saying what is not loaded."""
     weights = sorted(folder.glob(f"*{SAFE}"))
     if not weights:
         pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-        what = f"only {pickles[0]}, which could run code when it is read" if pickles else "no weights"
-        raise EngineUnavailable(f"engine.model: {folder} holds {what}; safetensors are loaded and nothing else")
+        found = f"only {pickles[0]}, which could run code when it is read" if pickles else "no weights"
+        raise EngineUnavailable(f"{what}: {folder} holds {found}; safetensors are loaded and nothing else")
     _check_index(folder / INDEX)
     if not trust_remote_code:
         for name in CONFIGURATIONS:

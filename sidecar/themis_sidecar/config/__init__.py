@@ -1,6 +1,6 @@
 """All settings of the server, a file for each group of sections; see server.py for where they come from."""
 
-from themis_sidecar.config.engine import EngineConfig, OpenAIConfig, TransformersConfig
+from themis_sidecar.config.engine import EngineConfig, OpenAIConfig, TransformersConfig, VLLMConfig
 from themis_sidecar.config.observe import HttpConfig, TracingConfig
 from themis_sidecar.config.section import Section
 from themis_sidecar.config.security import CallerLimitsConfig, SecurityConfig, TlsConfig
@@ -23,5 +23,6 @@ __all__ = [
     "TlsConfig",
     "TracingConfig",
     "TransformersConfig",
+    "VLLMConfig",
     "read_command_line",
 ]

@@ -30,6 +30,53 @@ class TransformersConfig(Section):
     """Tokens whose keys and values are held for shared beginnings."""
 
 
+class VLLMConfig(Section):
+    """Engine `vllm`: the model runs in processes of vLLM's beside this one. Names and meanings are vLLM's where it has
+    the setting too."""
+
+    dtype: Literal["auto", "bfloat16", "float32", "float16"] = "bfloat16"
+    """Precision of weights and activations."""
+    exact_logits: bool = True
+    """Whether the last product is made in float32: a rating depends on it more than on all else together. The
+    oldest vLLMs that are supported make it in dtype all the same."""
+    quantization: str | None = None
+    """How weights are quantised: fp8, awq and others; default: as the model's own configuration says."""
+    context_tokens: NonNegativeInt = 0
+    """The longest prompt with its answer; 0 takes the model's own."""
+    tensor_parallel_size: PositiveInt = 1
+    """Devices over which each layer is spread."""
+    pipeline_parallel_size: PositiveInt = 1
+    """Groups of devices over which the layers are spread."""
+    data_parallel_size: PositiveInt = 1
+    """Copies of the model, between which requests are balanced."""
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    """Share of a GPU's memory that is taken."""
+    cpu_cache_gib: PositiveInt | None = None
+    """Memory for held prefixes on a CPU, in GiB; default: as much as vLLM finds right."""
+    cpu_reserved_cores: NonNegativeInt | None = None
+    """Cores of a CPU that the model leaves to the rest; default: as many as vLLM finds right."""
+    enforce_eager: bool = False
+    """Whether to run without compiling: loads faster, and on a CPU costs nothing."""
+    runner: Literal["auto", "v1", "v2"] = "auto"
+    """Which of its model runners is used: they read log-likelihoods in different ways."""
+    batch_invariant: bool = False
+    """Whether a prompt's numbers are the same whatever shares its batch; needs a GPU, and costs speed."""
+    prefix_caching: bool = True
+    """Whether shared beginnings are computed once."""
+    max_batch_tokens: NonNegativeInt = 0
+    """The most tokens computed at a time; 0 takes vLLM's own."""
+    max_batch_requests: NonNegativeInt = 0
+    """The most requests computed at a time; 0 takes vLLM's own."""
+    max_adapters: NonNegativeInt = 0
+    """LoRA adapters that may be in one batch; 0 loads none at all."""
+    max_adapter_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = 16
+    """The highest rank of an adapter."""
+    seed: NonNegativeInt = 0
+    """Seed of whatever has none of its own."""
+    max_in_flight: PositiveInt = 1024
+    """Questions that vLLM is given at a time; more are refused."""
+
+
 class OpenAIConfig(Section):
     """Engine `openai`: the model runs behind an OpenAI-compatible endpoint."""
 
@@ -66,7 +113,7 @@ class OpenAIConfig(Section):
 class EngineConfig(Section):
     """What computes."""
 
-    kind: Literal["transformers", "openai"] = "transformers"
+    kind: Literal["transformers", "vllm", "openai"] = "transformers"
     """The engine."""
     model: str = Field(min_length=1)
     """A folder, a GGUF file or a model's name, as the engine takes it."""
@@ -74,4 +121,5 @@ class EngineConfig(Section):
     """Dangerous: runs code that comes with the model, with all that this process may do and read. Without it a model
     that names such code is refused."""
     transformers: TransformersConfig = TransformersConfig()
+    vllm: VLLMConfig = VLLMConfig()
     openai: OpenAIConfig = OpenAIConfig()

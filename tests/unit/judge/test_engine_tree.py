@@ -28,7 +28,8 @@ from themis_judge.engines.base import (
 from themis_judge.engines.tokenizer import HFTokenizer
 from themis_judge.engines.transformers import TransformersEngine, TransformersSettings
 from themis_judge.engines.transformers.engine import Job, LabelJob, LikelihoodJob, TreeBackend, WritingJob
-from themis_judge.engines.transformers.model import Model, locate
+from themis_judge.engines.transformers.model import Model
+from themis_judge.engines.weights import locate
 from themis_judge.tokens import Encoder
 from themis_judge.verdict import critique_grammar, normalised, parse_critique
 

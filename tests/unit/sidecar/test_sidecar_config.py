@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from themis_judge.engines.openai import OpenAISettings
+from themis_judge.engines.vllm import VLLMSettings
 from themis_judge.version import JudgeSettings
-from themis_sidecar.config import JudgeConfig, OpenAIConfig, read_command_line
+from themis_sidecar.config import JudgeConfig, OpenAIConfig, VLLMConfig, read_command_line
 
 MODEL = ["--engine.model", "m"]
 
@@ -40,6 +42,12 @@ def test_defaults_agree_with_the_judges() -> None:
     engine = OpenAISettings(base_url="http://h/v1", model="m")
     for name in OpenAIConfig.model_fields.keys() - {"base_url", "api_key", "api_key_file"}:
         assert getattr(OpenAIConfig(), name) == getattr(engine, name)
+
+
+def test_the_vllm_engines_settings_are_all_there_with_its_defaults() -> None:
+    engine = VLLMSettings("m")
+    names = {field.name for field in fields(VLLMSettings)} - {"model", "stuck_after_s", "trust_remote_code"}
+    assert VLLMConfig().model_dump() == {name: getattr(engine, name) for name in names}
 
 
 def test_lists_are_repeated_flags(tmp_path: Path) -> None:

@@ -32,10 +32,11 @@ from themis_judge.engines.batching import Batcher
 from themis_judge.engines.tokenizer import HFTokenizer
 from themis_judge.engines.transformers.allocator import keep_freed_memory
 from themis_judge.engines.transformers.grammar import Grammars, Matcher
-from themis_judge.engines.transformers.model import Loaded, Model, locate
+from themis_judge.engines.transformers.model import Model
 from themis_judge.engines.transformers.planting import BatchTree, Holder, held_depth, path_keys
 from themis_judge.engines.transformers.tree import Buffer, Node
 from themis_judge.engines.transformers.writing import Draft, next_tokens
+from themis_judge.engines.weights import Loaded, locate
 from themis_judge.lru import LRU
 
 _ROWS_AT_ONCE = 256  # rows of logits in memory at a time
