@@ -63,11 +63,13 @@ class Core:
         """The finished requests of one question, side by side. Cancelling, or the deadline, aborts them inside vLLM.
         Raises EngineError's kinds."""
         self._admit(deadline)
-        waiting = asyncio.timeout_at(_until(deadline))
-        self._waiting.add(waiting)
         try:
-            async with waiting:
-                outputs = await _together([self._finished(ids, params, lane) for ids, params in requests])
+            async with asyncio.timeout_at(_until(deadline)) as waiting:
+                self._waiting.add(waiting)
+                try:
+                    outputs = await _together([self._finished(ids, params, lane) for ids, params in requests])
+                finally:
+                    self._waiting.discard(waiting)
         except TimeoutError:
             raise self._overdue() from None
         except EngineDeadError:
@@ -76,8 +78,6 @@ class Core:
             raise EngineError(f"vLLM refused this request: {type(error).__name__}") from error
         except EngineGenerateError as error:
             raise EngineError("vLLM failed on this request") from error
-        finally:
-            self._waiting.discard(waiting)
         self._done_at_s.append(time.monotonic())
         return outputs
 
@@ -119,7 +119,7 @@ class Core:
             await self.llm.add_lora(adapter)
         except EngineDeadError:
             raise EngineUnavailable(self._fail("vLLM's engine process ended")) from None
-        except Exception as error:
+        except Exception as error:  # what went wrong in its process arrives as no other kind
             raise EngineUnavailable(f"vLLM can't load the adapter {adapter.lora_name}: {error}") from error
 
     async def remove_adapter(self, adapter: LoRARequest) -> None:
@@ -176,7 +176,8 @@ class Core:
         if self._failure is None:
             self._failure = reason
             for waiting in self._waiting:
-                waiting.reschedule(self._loop.time())
+                if not waiting.expired():
+                    waiting.reschedule(self._loop.time())
             kill(self._processes)
         return self._failure
 

@@ -94,15 +94,14 @@ class Running:
 
 async def run(settings: VLLMSettings, loaded: Loaded) -> Running:
     """Starts vLLM and asks it something, so that what can't answer fails here. Raises EngineUnavailable."""
+    tokenizer = await asyncio.to_thread(_tokenizer, settings, loaded)
     started = await asyncio.to_thread(start, settings, loaded.folder)
     model = started.llm.model_config
-    tokenizer = AutoTokenizer.from_pretrained(loaded.folder, trust_remote_code=settings.trust_remote_code)
+    dtype = str(model.dtype).removeprefix("torch.")
     running = Running(
         Core(started, settings.max_in_flight, settings.stuck_after_s),
-        HFTokenizer(tokenizer),
-        EngineInfo(
-            "vllm", loaded.name, model.max_model_len, loaded.weights_digest, str(model.dtype).removeprefix("torch.")
-        ),
+        tokenizer,
+        EngineInfo("vllm", loaded.name, int(model.max_model_len), loaded.weights_digest, dtype),
         questions.tells_by_ids(started.llm.vllm_config),
     )
     try:
@@ -113,6 +112,10 @@ async def run(settings: VLLMSettings, loaded: Loaded) -> Running:
         await running.core.close()  # or vLLM's processes would outlive a load that failed
         raise
     return running
+
+
+def _tokenizer(settings: VLLMSettings, loaded: Loaded) -> HFTokenizer:
+    return HFTokenizer(AutoTokenizer.from_pretrained(loaded.folder, trust_remote_code=settings.trust_remote_code))
 
 
 def _at_once(usages: Sequence[Usage]) -> Usage:
