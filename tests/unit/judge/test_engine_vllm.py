@@ -106,5 +106,5 @@ async def test_nothing_is_answered_before_loading() -> None:
 
 async def test_a_folder_without_safetensors(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"a pickle may be anything")
-    with pytest.raises(EngineUnavailable, match="no safetensors"):
+    with pytest.raises(EngineUnavailable, match="safetensors are loaded and nothing else"):
         await VLLMEngine(VLLMSettings(str(tmp_path))).load()
