@@ -6,6 +6,7 @@ and a process that dies holds nothing back.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -34,17 +35,18 @@ class Cache:
         self._max_bytes = max_bytes
         self._used: dict[str, int] = {}  # version: the handle that locks its folder
         self._lock = threading.Lock()
+        self._downloading = threading.Lock()  # one at a time: they share the line
 
     def fetch(self, manifest: Manifest, download: Download) -> Path:
         """The folder with a version's files, which stays until `let_go`. Raises CacheFull, CorruptVersion,
         StoreUnavailable, and whatever `download` raises."""
-        with self._lock:  # one download at a time: they share the line
-            target = self._folder / manifest.id
+        target = self._folder / manifest.id
+        with self._downloading, _translated(target):
             if manifest.id not in self._used:
-                with _translated(target):
-                    self._used[manifest.id] = self._found(target, manifest) or self._made(target, manifest, download)
-            with _translated(target):
-                os.utime(target)
+                handle = self._found(target, manifest) or self._made(target, manifest, download)
+                with self._lock:
+                    self._used[manifest.id] = handle
+            os.utime(target)
         return target / _FILES
 
     def let_go(self, version: str) -> None:
@@ -87,20 +89,19 @@ class Cache:
             download(manifest, making / _FILES)
             check_files(making / _FILES, manifest)
             fcntl.flock(handle, fcntl.LOCK_SH)
-            try:
-                making.rename(target)
+            if _renamed(making, target):
                 return handle
-            except OSError:
-                other = _locked(target, fcntl.LOCK_SH)  # another process was faster
-                if other is None:
-                    raise
-            os.close(handle)
-            shutil.rmtree(making)
-            return other
         except BaseException:
             shutil.rmtree(making, ignore_errors=True)
             os.close(handle)
             raise
+        # Somebody else has made it meanwhile, or uses a copy that is damaged.
+        shutil.rmtree(making)
+        os.close(handle)
+        other = self._found(target, manifest)
+        if other is None:
+            raise CorruptVersion(f"{manifest.id}: its copy in the cache is damaged, and another process uses it")
+        return other
 
     def _make_room(self, manifest: Manifest) -> None:
         """Throws out folders, longest unused first, until the version fits; those being made count as full."""
@@ -143,6 +144,17 @@ class Cache:
             yield
         finally:
             os.close(handle)
+
+
+def _renamed(folder: Path, target: Path) -> bool:
+    """False if the target is there."""
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 def _locked(folder: Path, kind: int) -> int | None:

@@ -24,8 +24,7 @@ def publish(files: Files, draft: Draft, clock: Clock) -> Manifest:
     layout.checked_name(draft.name, "name")
     chosen = _scenarios(draft)
     _check(draft, chosen)
-    found = sources(draft)
-    entries = tuple(FileEntry(source.path, source.bytes, file_digest(source.file)) for source in found)
+    found, entries, weights = _read(draft)
     manifest = sealed(
         Manifest(
             format=FORMAT,
@@ -36,7 +35,7 @@ def publish(files: Files, draft: Draft, clock: Clock) -> Manifest:
             base_model=draft.base_model,
             kind=draft.kind,
             settings=draft.settings,
-            weights_digest=file_digest(*weights_files(draft.weights.expanduser())),
+            weights_digest=weights,
             template_digest=template_digest(draft.settings, chosen, references_of(draft.settings, chosen)),
             health_prompts=draft.health_prompts,
             calibration=draft.calibration,
@@ -52,6 +51,16 @@ def publish(files: Files, draft: Draft, clock: Clock) -> Manifest:
     _copy(files, manifest, found)
     _announce(files, manifest.id, data)
     return manifest
+
+
+def _read(draft: Draft) -> tuple[list[Source], tuple[FileEntry, ...], str]:
+    """The files, what the manifest says of them, and the digest of the weights."""
+    try:
+        found = sources(draft)
+        entries = tuple(FileEntry(source.path, source.bytes, file_digest(source.file)) for source in found)
+        return found, entries, file_digest(*weights_files(draft.weights.expanduser()))
+    except OSError as error:
+        raise Refused(f"{error.filename}: {error.strerror}") from error
 
 
 def _scenarios(draft: Draft) -> Mapping[str, Scenario]:
@@ -95,8 +104,12 @@ def _check_free(files: Files, version: str) -> None:
 def _copy(files: Files, manifest: Manifest, found: list[Source]) -> None:
     root = layout.files_path(manifest.id)
     for source in found:
-        files.put(source.file, f"{root}/{source.path}")
-        if source.changed():
+        try:
+            files.put(source.file, f"{root}/{source.path}")
+            changed = source.changed()
+        except (NotThere, OSError) as error:
+            raise Refused(f"{source.file}: can't be read any more") from error
+        if changed:
             raise Refused(f"{source.file}: was changed while it was being published")
     wanted = {(f"{root}/{file.path}", file.bytes) for file in manifest.files}
     missing = sorted(path for path, _ in wanted - {(file.path, file.bytes) for file in walk(files, root)})

@@ -77,7 +77,9 @@ def test_another_process_s_version_is_in_use_until_it_dies(versions: list[Manife
 
 @pytest.mark.parametrize("damage", ["altered", "missing", "extra"])
 def test_a_damaged_copy_is_fetched_again(damage: str, versions: list[Manifest], tmp_path: Path) -> None:
-    file = far(tmp_path).fetch(versions[0].id) / "judge" / "config.json"
+    before = far(tmp_path)
+    file = before.fetch(versions[0].id) / "judge" / "config.json"
+    before.close()
     right = file.read_bytes()
     if damage == "altered":
         file.write_bytes(right.replace(b"tiny", b"tinY"))
@@ -88,6 +90,21 @@ def test_a_damaged_copy_is_fetched_again(damage: str, versions: list[Manifest], 
     folder = far(tmp_path).fetch(versions[0].id)
     assert (folder / "judge" / "config.json").read_bytes() == right
     assert not (folder / "judge" / "extra.json").exists()
+
+
+def test_a_damaged_copy_that_another_uses_is_neither_given_out_nor_taken_away(
+    versions: list[Manifest], tmp_path: Path
+) -> None:
+    other = far(tmp_path)
+    file = other.fetch(versions[0].id) / "judge" / "config.json"
+    file.write_bytes(file.read_bytes().replace(b"tiny", b"tinY"))
+    store = far(tmp_path)
+    with pytest.raises(CorruptVersion, match="another process uses it"):
+        store.fetch(versions[0].id)
+    assert cached(tmp_path) == {versions[0].id}
+    other.close()
+    store.fetch(versions[0].id)
+    assert b"tiny" in file.read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["altered", "missing"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.judge.fakes import FakeEngine
-from tests.unit.judge.store_samples import SetClock, adapter, model, opened, published, scenarios, tensors
+from tests.unit.judge.store_samples import FarFiles, SetClock, adapter, model, opened, published, scenarios, tensors
 from themis_judge import Item, Judge, JudgeSettings, Message, Response, load_scenarios
 from themis_judge.digests import file_digest
 from themis_judge.items import (
@@ -29,11 +31,13 @@ from themis_judge.store import (
     CorruptVersion,
     Draft,
     HealthPrompt,
+    JudgeStore,
     Refused,
     StoreUnavailable,
     UnknownVersion,
     version_scenarios,
 )
+from themis_judge.store.cache import Cache
 from themis_judge.version import references_of, template_digest
 
 ITEM = Item((Message.of("user", "What is two and two?"),), Response.of("Four."), scenario="math")
@@ -236,6 +240,34 @@ def test_scenarios_are_checked_and_hold_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "scenarios" / "law.yaml").write_text("id: [")
     with pytest.raises(Refused, match=r"law\.yaml: not readable"):
         store.publish(draft)
+
+
+class Interrupted(FarFiles):
+    """While a file is copied, somebody changes it."""
+
+    def put(self, source: Path, path: str) -> None:
+        super().put(source, path)
+        if source.name == SHARD:
+            source.write_bytes(tensors(seed=5)) if self.rewrite else source.unlink()
+
+    rewrite = True
+
+
+@pytest.mark.parametrize(("rewrite", "problem"), [(True, "was changed"), (False, "can't be read any more")])
+def test_a_file_that_changes_meanwhile_is_refused(rewrite: bool, problem: str, tmp_path: Path) -> None:
+    files = Interrupted(tmp_path / "store")
+    files.rewrite = rewrite
+    store = JudgeStore(files, Cache(tmp_path / "cache", 0), SetClock())
+    with pytest.raises(Refused, match=f"{SHARD}: {problem}"):
+        store.publish(Draft("judge", model(tmp_path / "model"), "base"))
+    assert store.list() == ()
+
+
+def test_importing_the_store_loads_nothing_heavy() -> None:
+    heavy = ("torch", "transformers", "grpc", "fsspec", "s3fs", "botocore", "numpy")
+    code = f"import sys, themis_judge.store; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 # ---------------------------------------------------------------------------------------------------- damage
