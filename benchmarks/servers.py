@@ -40,6 +40,7 @@ from themis_proto.v1 import judge_pb2_grpc
 from themis_sidecar.config import EngineConfig, ListenConfig, LogConfig, ServerConfig
 from themis_sidecar.logs import make_logger
 from themis_sidecar.server import Server
+from themis_sidecar.versions.assembly import Fixed
 
 ROOT = Path(__file__).parent.parent
 MESSAGE_BYTES = 64 << 20
@@ -122,7 +123,9 @@ async def serving(judge: Judge) -> AsyncIterator[str]:
     config = ServerConfig(
         engine=EngineConfig(model="benchmark"), listen=ListenConfig(port=0), log=LogConfig(level="error")
     )
-    server = Server(judge, config, make_logger(config.log, io.StringIO()), "benchmark")
+    parts = Fixed.make(judge, config)
+    parts.supply.admit()
+    server = Server(parts.judging, parts.service, config, make_logger(config.log, io.StringIO()), "benchmark")
     address = await server.start()
     await server.serve()
     try:

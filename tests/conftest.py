@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.kafka_broker import KafkaBroker, kafka_broker
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
@@ -34,6 +36,16 @@ def pytest_make_collect_report(
         report.outcome = "failed"
         report.longrepr = f"{collector.nodeid} was skipped in CI: {report.longreprtext}"
     return report
+
+
+# ---------------------------------------------------------------------------------------------------- Kafka
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """A real broker, started once; where Java or Maven is missing, tests fail. Its topics are shared: name your own."""
+    with kafka_broker(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
 
 
 # ---------------------------------------------------------------------------------------------------- models

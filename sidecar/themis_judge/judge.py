@@ -32,7 +32,7 @@ from themis_judge.items import (
 from themis_judge.rating import added_tokens, rate
 from themis_judge.scenarios import Scenario, load_scenarios
 from themis_judge.validation import check_comparison, check_item, check_messages, check_options, check_text
-from themis_judge.version import JudgeSettings, JudgeVersion, describe_version
+from themis_judge.version import JudgeSettings, JudgeVersion, describe_version, shown_references
 
 _CHARACTERS_PER_TOKEN = 3  # a cautious estimate, for admission only
 _PROMPT_TOKENS = 64  # what stands around the texts; the head is shared
@@ -61,8 +61,7 @@ class Judge:
         self.engine = engine
         self.scenarios = load_scenarios() if scenarios is None else scenarios
         self.settings = settings or JudgeSettings()
-        own = frozenset(s.id for s in self.scenarios.values() if s.reference)
-        self._references = own if self.settings.reference_scenarios is None else self.settings.reference_scenarios
+        self._references = shown_references(self.settings, self.scenarios)
         self._tasks: dict[tuple[str, bool], prompts.Task] = {}
         self._loaded: tuple[Asker, Classifier, JudgeVersion] | None = None
 

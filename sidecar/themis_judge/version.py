@@ -48,6 +48,13 @@ class JudgeVersion:
     reference_scenarios: tuple[str, ...]
 
 
+def shown_references(settings: JudgeSettings, scenarios: Mapping[str, Scenario]) -> frozenset[str]:
+    """Ids of the scenarios whose references are shown to the judge: the settings' choice, else each scenario's own."""
+    if settings.reference_scenarios is not None:
+        return settings.reference_scenarios
+    return frozenset(scenario.id for scenario in scenarios.values() if scenario.reference)
+
+
 def describe_version(
     info: EngineInfo, settings: JudgeSettings, scenarios: Mapping[str, Scenario], references: frozenset[str]
 ) -> JudgeVersion:

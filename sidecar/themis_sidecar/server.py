@@ -1,4 +1,4 @@
-"""The gRPC server around a judge: from the bound port to the last call's answer."""
+"""The gRPC server around its judges: from the bound port to the last call's answer."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
-from themis_judge.judge import Judge
-from themis_proto.v1 import judge_pb2, judge_pb2_grpc
-from themis_sidecar.admission import Admission
+from themis_proto.v1 import judge_pb2, judge_pb2_grpc, versions_pb2, versions_pb2_grpc
 from themis_sidecar.calls import CallRecords
 from themis_sidecar.config import ListenConfig, ServerConfig
 from themis_sidecar.gate import Gate
@@ -18,15 +16,25 @@ from themis_sidecar.health import Health
 from themis_sidecar.interceptor import CallInterceptor
 from themis_sidecar.logs import Logger
 from themis_sidecar.service import JudgeService
+from themis_sidecar.versions.assembly import Judging
+from themis_sidecar.versions.service import VersionService
 
 SERVICE = judge_pb2.DESCRIPTOR.services_by_name["JudgeService"].full_name
+VERSION_SERVICE = versions_pb2.DESCRIPTOR.services_by_name["VersionService"].full_name
 CLOSING_S = 0.5  # for last statuses to leave, and for those who watch health to be let go
 
 
 class Server:
     """Bound but closed after `start`, so that a port in use is known before minutes go into loading a model."""
 
-    def __init__(self, judge: Judge, config: ServerConfig, logger: Logger, software_version: str) -> None:
+    def __init__(
+        self,
+        judging: Judging,
+        versions: VersionService,
+        config: ServerConfig,
+        logger: Logger,
+        software_version: str,
+    ) -> None:
         self._limits = config.limits
         self._host = config.listen.host
         self._port = config.listen.port
@@ -34,14 +42,15 @@ class Server:
         self._health = Health(SERVICE)
         records = CallRecords()
         self._grpc = grpc.aio.server(
-            interceptors=[CallInterceptor(SERVICE, records, logger)],
+            interceptors=[CallInterceptor(name, records, logger) for name in (SERVICE, VERSION_SERVICE)],
             options=_options(config.listen, config.limits.max_message_bytes),
         )
-        admission = Admission(config.limits.max_queue_tokens)
-        service = JudgeService(judge, config.limits, admission, self._gate, records, software_version)
+        service = JudgeService(judging, config.limits, self._gate, records, software_version)
         judge_pb2_grpc.add_JudgeServiceServicer_to_server(service, self._grpc)
+        versions_pb2_grpc.add_VersionServiceServicer_to_server(versions, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._grpc)
-        reflection.enable_server_reflection((SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._grpc)
+        names = (SERVICE, VERSION_SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._grpc)
 
     async def start(self) -> str:
         """Binds and answers health; the address is host:port with the real port. Raises OSError if it's taken."""

@@ -31,4 +31,6 @@ def test_the_contract_is_not_read_past() -> None:
     )
     versions = contract("versions")
     assert versions["messages"]["themis.v1.Shadow"]["share"] == "2 double"
-    assert versions["services"]["themis.v1.VersionService"]["Hold"] == ".themis.v1.HoldRequest -> .themis.v1.HoldResponse"
+    assert (
+        versions["services"]["themis.v1.VersionService"]["Hold"] == ".themis.v1.HoldRequest -> .themis.v1.HoldResponse"
+    )

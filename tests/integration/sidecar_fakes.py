@@ -39,6 +39,7 @@ from themis_proto.v1 import judge_pb2_grpc
 from themis_sidecar.config import EngineConfig, LimitsConfig, ListenConfig, LogConfig, ServerConfig
 from themis_sidecar.logs import Logger, make_logger
 from themis_sidecar.server import Server
+from themis_sidecar.versions.assembly import Fixed
 
 VERSION = "fake-0123456789ab"
 USAGE = Usage(prompt_tokens=40, cached_tokens=10, completion_tokens=2, queued_s=0.5, computed_s=0.25)
@@ -231,7 +232,10 @@ async def serving(judge: FakeJudge, log_text: bool = False, **limits: Any) -> As
 
 
 def make_server(judge: Judge, logger: Logger, **limits: Any) -> Server:
-    return Server(judge, make_config(**limits), logger, "1.2.3")
+    config = make_config(**limits)
+    parts = Fixed.make(judge, config)
+    parts.supply.admit()
+    return Server(parts.judging, parts.service, config, logger, "1.2.3")
 
 
 def make_config(port: int = 0, **limits: Any) -> ServerConfig:

@@ -10,7 +10,8 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 
 class EngineError(Exception):
@@ -217,3 +218,13 @@ class Engine(Protocol):
     async def loglikelihood(
         self, prompt: Prompt, continuation: Sequence[int], deadline: Deadline = NO_DEADLINE
     ) -> Likelihood: ...
+
+
+@runtime_checkable
+class Adaptable(Protocol):
+    """What an engine offers as well where one set of weights serves several adapters (LoRA)."""
+
+    def adapted(self, name: str, folder: Path, digest: str) -> Engine:
+        """An engine of its own over this one's weights and the adapter in `folder`; `load` and `unload` concern the
+        adapter alone. digest: tells its prompts from others' in whatever is held between calls."""
+        ...

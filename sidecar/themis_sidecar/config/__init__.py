@@ -4,10 +4,12 @@ from themis_sidecar.config.engine import EngineConfig, OpenAIConfig, Transformer
 from themis_sidecar.config.section import Section
 from themis_sidecar.config.server import Launch, ServerConfig, read_command_line
 from themis_sidecar.config.serving import JudgeConfig, LimitsConfig, ListenConfig, LogConfig
+from themis_sidecar.config.versions import KafkaConfig, StoreConfig, VersionsConfig
 
 __all__ = [
     "EngineConfig",
     "JudgeConfig",
+    "KafkaConfig",
     "Launch",
     "LimitsConfig",
     "ListenConfig",
@@ -15,6 +17,8 @@ __all__ = [
     "OpenAIConfig",
     "Section",
     "ServerConfig",
+    "StoreConfig",
     "TransformersConfig",
+    "VersionsConfig",
     "read_command_line",
 ]

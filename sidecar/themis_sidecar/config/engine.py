@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr, model_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, SecretStr, model_validator
 from pydantic_settings import CliSuppress
 
 from themis_sidecar.config.section import Section
@@ -68,7 +68,7 @@ class EngineConfig(Section):
 
     kind: Literal["transformers", "openai"] = "transformers"
     """The engine."""
-    model: str = Field(min_length=1)
-    """A folder, a GGUF file or a model's name, as the engine takes it."""
+    model: str = ""
+    """A folder, a GGUF file or a model's name, as the engine takes it; needed where there is no store."""
     transformers: TransformersConfig = TransformersConfig()
     openai: OpenAIConfig = OpenAIConfig()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 from themis_sidecar.config.engine import EngineConfig
 from themis_sidecar.config.serving import JudgeConfig, LimitsConfig, ListenConfig, LogConfig
+from themis_sidecar.config.versions import StoreConfig, VersionsConfig
 
 
 class ServerConfig(BaseSettings):
@@ -35,10 +36,25 @@ class ServerConfig(BaseSettings):
     )
 
     listen: ListenConfig = ListenConfig()
-    engine: EngineConfig
+    engine: EngineConfig = EngineConfig()
     judge: JudgeConfig = JudgeConfig()
     limits: LimitsConfig = LimitsConfig()
     log: LogConfig = LogConfig()
+    store: StoreConfig = StoreConfig()
+    versions: VersionsConfig = VersionsConfig()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ServerConfig:
+        """Weights come from a model or from a store: with both, nobody could say which judge is meant."""
+        if self.store.url is None and not self.engine.model:
+            raise ValueError("engine.model: is needed, or store.url in its place")
+        if self.store.url is not None and self.engine.model:
+            raise ValueError("engine.model: the store's versions bring the models; set engine.model or store.url")
+        if self.store.url is not None and self.engine.kind == "openai":
+            raise ValueError("engine.kind: an endpoint's weights can't be exchanged; use store.url with another engine")
+        if self.store.url is not None and self.judge != JudgeConfig():
+            raise ValueError("judge: with store.url each version brings these settings; publish them with it")
+        return self
 
     @classmethod
     def settings_customise_sources(

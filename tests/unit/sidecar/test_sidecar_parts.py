@@ -28,6 +28,8 @@ def test_every_error_of_a_call_has_a_status() -> None:
         errors.Unavailable("x"),
         errors.CallerGone("x"),
         errors.CallTimeout("x"),
+        errors.FailedPrecondition("x"),
+        errors.Conflict("x"),
     ]
     assert {type(error) for error in made} | {CallError} == set(kinds)
     codes = [status_of(error).code.name for error in made]
@@ -38,6 +40,8 @@ def test_every_error_of_a_call_has_a_status() -> None:
         "UNAVAILABLE",
         "CANCELLED",
         "DEADLINE_EXCEEDED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
     ]
 
 
