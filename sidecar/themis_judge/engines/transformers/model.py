@@ -13,8 +13,9 @@ from torch.nn.functional import linear
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as progress_bars
 
+from themis_judge.digests import file_digest, weights_files
 from themis_judge.engines.base import EngineUnavailable
-from themis_judge.engines.transformers.gguf import dequantised, file_digest
+from themis_judge.engines.transformers.gguf import dequantised
 from themis_judge.engines.transformers.tree import IMPLEMENTATION, Buffer, Node, Pass, plan_nodes, plan_steps
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def locate(model: str) -> Loaded:
         path = dequantised(path)
     elif not path.is_dir():
         path = _fetched(model)
-    weights = sorted(path.glob("*.safetensors"))
+    weights = weights_files(path)
     if not weights:
         raise EngineUnavailable(f"engine.model: {path} holds no safetensors; other formats are not loaded")
     return Loaded(path, name, file_digest(*weights))
