@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from themis_client import decode_versions as decode
 from themis_client.deadline import Deadline, Runtime
 from themis_client.dispatch import Dispatcher, Metadata
-from themis_client.errors import ThemisError, UnknownVersion
+from themis_client.errors import ThemisError
 from themis_client.fleet import FleetState, Lease, Listing
 from themis_client.replicas import Replica
 from themis_client.tasks import cancel
@@ -81,12 +81,8 @@ class HeldLease:
                 self.lost = error
 
     async def _renew(self) -> None:
-        timeout_s = self._policy.ttl_s / RENEWALS
-        held, holder, ttl_s = self._lease, self._policy.holder, self._policy.ttl_s
-        try:
-            self._lease = await self._versions.renew(held, ttl_s=ttl_s, timeout_s=timeout_s)
-        except UnknownVersion:  # it ran out meanwhile, as in a process that was stopped for long
-            self._lease = await self._versions.acquire(held.version, holder, ttl_s=ttl_s, timeout_s=timeout_s)
+        ttl_s = self._policy.ttl_s
+        self._lease = await self._versions.renew(self._lease, ttl_s=ttl_s, timeout_s=ttl_s / RENEWALS)
 
 
 class AsyncVersions:
@@ -177,7 +173,8 @@ class AsyncVersions:
         return await self._hold(pb.HoldRequest(version=version, holder=holder, ttl_s=ttl_s), timeout_s)
 
     async def renew(self, lease: Lease, *, ttl_s: float, timeout_s: float | None = None) -> Lease:
-        """The lease, which now lives for ttl_s seconds more. Raises UnknownVersion where it has ended."""
+        """The lease, which lives for ttl_s seconds from now on. Raises UnknownVersion where it ended and its version
+        was retired since."""
         request = pb.HoldRequest(version=lease.version, holder=lease.holder, ttl_s=ttl_s, lease_id=lease.id)
         return await self._hold(request, timeout_s)
 

@@ -95,7 +95,8 @@ def _problem(place: tuple[int | str, ...], text: str) -> str:
 
 
 def _store(url: str, config: ServerConfig) -> JudgeStore:
-    return JudgeStore.open(url, config.store.cache_dir.expanduser())
+    own = config.store
+    return JudgeStore.open(url, own.cache_dir, own.cache_bytes, own.timeout_s)
 
 
 def _judge(config: ServerConfig) -> Judge:

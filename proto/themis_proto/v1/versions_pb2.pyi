@@ -287,7 +287,7 @@ class FleetState(google.protobuf.message.Message):
 
     @property
     def replicas(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ReplicaState]:
-        """Replicas in alphabetical order of name; those that are gone for long are left out."""
+        """All that ever reported and were not cleaned away, in alphabetical order of name."""
 
     def __init__(
         self,

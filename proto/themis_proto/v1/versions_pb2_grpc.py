@@ -106,7 +106,7 @@ class VersionServiceServicer(object):
 
     def Hold(self, request, context):
         """Acquires or renews a lease: while it lives, its version is neither retired nor unloaded.
-        NOT_FOUND: no such version, or no such lease to renew.
+        NOT_FOUND: no such version, or it was retired. A lease that has ended can be renewed unless its version was.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -65,7 +65,7 @@ class VersionServiceStub:
         themis_proto.v1.versions_pb2.HoldResponse,
     ]
     """Acquires or renews a lease: while it lives, its version is neither retired nor unloaded.
-    NOT_FOUND: no such version, or no such lease to renew.
+    NOT_FOUND: no such version, or it was retired. A lease that has ended can be renewed unless its version was.
     """
 
     Release: grpc.UnaryUnaryMultiCallable[
@@ -114,7 +114,7 @@ class VersionServiceAsyncStub:
         themis_proto.v1.versions_pb2.HoldResponse,
     ]
     """Acquires or renews a lease: while it lives, its version is neither retired nor unloaded.
-    NOT_FOUND: no such version, or no such lease to renew.
+    NOT_FOUND: no such version, or it was retired. A lease that has ended can be renewed unless its version was.
     """
 
     Release: grpc.aio.UnaryUnaryMultiCallable[
@@ -173,7 +173,7 @@ class VersionServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[themis_proto.v1.versions_pb2.HoldResponse, collections.abc.Awaitable[themis_proto.v1.versions_pb2.HoldResponse]]:
         """Acquires or renews a lease: while it lives, its version is neither retired nor unloaded.
-        NOT_FOUND: no such version, or no such lease to renew.
+        NOT_FOUND: no such version, or it was retired. A lease that has ended can be renewed unless its version was.
         """
 
     @abc.abstractmethod

@@ -18,7 +18,9 @@ class StoreConfig(Section):
     cache_dir: Path = Path("~/.cache/themis/versions")
     """Where versions of an object store are kept on this machine."""
     cache_bytes: PositiveInt = 200 * 1024**3
-    """The most that is kept there, versions in use aside."""
+    """The most that is kept there, versions in use included."""
+    timeout_s: PositiveFloat = 30.0
+    """The longest one call of an object store may take, beside the bytes that it moves."""
 
 
 class KafkaConfig(Section):

@@ -83,9 +83,9 @@ class Followed:
             shadow=judging.shadow,
             board=judging.board,
             reporter=Reporter(calls, judging.board, judging.view, logger, own.report_s),
-            rollback=Rollback(calls, judging.residents, judging.board, logger),
+            rollback=Rollback(calls, judging.residents, judging.board, logger, own.stale_after_s),
             logger=logger,
         )
         reconciler = Reconciler(parts, own.max_resident, own.poll_s)
-        fleet = Fleet(calls, own.max_resident, judging.board.replica, reconciler.wake)
+        fleet = Fleet(calls, own.max_resident, judging.board.replica, own.stale_after_s, reconciler.wake)
         return cls(judging, reconciler, VersionService(fleet, judging.view))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from enum import Enum
+
+from themis_judge.store import SystemClock, written
 
 
 class ResidentStatus(Enum):
@@ -65,5 +66,5 @@ class Board:
 
 
 def now() -> str:
-    """RFC 3339, UTC."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    """As the store writes times."""
+    return written(SystemClock().now())

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from themis_judge.store import BrokenVersion, DesiredState, Lease, Manifest, ReplicaReport
+from themis_judge.store import BrokenVersion, DesiredState, Lease, Manifest, ReplicaReport, read_time
 from themis_proto.v1 import versions_pb2 as pb
 from themis_sidecar.versions.board import read_standing
 from themis_sidecar.versions.shadow import Agreement
@@ -72,7 +71,7 @@ def write_lease(lease: Lease) -> pb.Lease:
 
 def write_time(text: str) -> Timestamp:
     found = Timestamp()
-    found.FromDatetime(datetime.fromisoformat(text))
+    found.FromDatetime(read_time(text, "a time"))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -32,15 +32,19 @@ class Overview:
 class Fleet:
     """wake: called after each change, so that this replica follows at once. Raises CallError."""
 
-    def __init__(self, store: StoreCalls, max_resident: int, replica: str, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, store: StoreCalls, max_resident: int, replica: str, stale_after_s: float, wake: Callable[[], None]
+    ) -> None:
         self._store = store
+        self._stale_after_s = stale_after_s
         self._max_resident = max_resident
         self._replica = replica
         self._wake = wake
 
     async def overview(self) -> Overview:
         with _store_errors():
-            return Overview(await self._store.run(JudgeStore.desired), await self._store.run(JudgeStore.reports))
+            desired = await self._store.run(JudgeStore.desired)
+            return Overview(desired, await self._store.run(JudgeStore.reports, self._stale_after_s))
 
     async def stored(self) -> list[tuple[Manifest | BrokenVersion, tuple[Lease, ...]]]:
         """All versions with their live leases, by id."""
@@ -82,13 +86,20 @@ class Fleet:
                 raise errors.FailedPrecondition(f"{version} is held by leases; wait for them, or release them")
             if state is None or version not in (*state.resident, state.previous):
                 return None
+            _check_no_adapter(version, (room.manifests[id] for id in state.resident if id in room.manifests))
             return states.without(state, version, self._author(by, why))
 
-        number = await self._change(version, change)
-        if not unload_only:
-            with _store_errors():
-                await self._store.run(JudgeStore.retire, version, why or "not said")
-        return number
+        with _store_errors():
+            if not unload_only:
+                entries = await self._store.run(JudgeStore.list)
+                _check_no_adapter(version, (entry for entry in entries if isinstance(entry, Manifest)))
+            number = await self._change(version, change)
+            if unload_only:
+                return number
+            await self._store.run(JudgeStore.retire, version, why, by or self._replica)
+            state = await self._store.run(JudgeStore.desired)  # retiring writes one more
+            self._wake()
+            return 0 if state is None else state.number
 
     async def hold(self, version: str, holder: str, ttl_s: float, lease_id: str | None) -> Lease:
         with _store_errors():
@@ -148,6 +159,12 @@ class Fleet:
         return Author(by or f"a caller of {self._replica}", now(), why)
 
 
+def _check_no_adapter(version: str, manifests: Iterable[Manifest]) -> None:
+    for manifest in manifests:
+        if manifest.kind == "lora" and manifest.base_model == version:
+            raise errors.FailedPrecondition(f"{manifest.id} adapts {version}; take it out first")
+
+
 @contextmanager
 def _store_errors() -> Iterator[None]:
     try:
@@ -156,6 +173,8 @@ def _store_errors() -> Iterator[None]:
         raise errors.UnknownVersion(str(error)) from error
     except (stores.CorruptVersion, stores.InUse) as error:
         raise errors.FailedPrecondition(str(error)) from error
+    except stores.Refused as error:
+        raise errors.InvalidCall("", str(error)) from error
     except stores.Conflict as error:
         raise errors.Conflict(str(error)) from error
     except stores.StoreError as error:

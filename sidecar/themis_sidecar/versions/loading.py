@@ -11,9 +11,9 @@ from pathlib import Path
 from themis_judge.engines.base import Adaptable, Deadline, Engine
 from themis_judge.items import Item, Message, Options, Response, Result, Status
 from themis_judge.judge import Judge
-from themis_judge.scenarios import Scenario, load_scenarios
-from themis_judge.store import HealthPrompt, JudgeStore, Manifest, StoreUnavailable
-from themis_judge.version import shown_references, template_digest
+from themis_judge.scenarios import Scenario
+from themis_judge.store import HealthPrompt, JudgeStore, Manifest, StoreUnavailable, version_scenarios
+from themis_judge.version import references_of, template_digest
 from themis_sidecar.versions.residents import Resident, Residents
 from themis_sidecar.versions.store_calls import StoreCalls
 
@@ -66,7 +66,7 @@ class Loader:
                     raise LoadFailed(f"it adapts {manifest.base_model}, which is not resident here")
                 base = await self.prepare(manifest.base_model, residents, ())
             folder = await self._store.run(JudgeStore.fetch, id)
-            scenarios = _scenarios(folder)
+            scenarios = version_scenarios(folder)
             _check_template(manifest, scenarios)
             return Prepared(manifest, folder, scenarios, base)
 
@@ -87,14 +87,14 @@ class Loader:
     async def _load(self, prepared: Prepared, base: Resident | None) -> Resident:
         manifest = prepared.manifest
         engine = await asyncio.to_thread(self._engine, prepared, base)  # importing one takes seconds
-        judge = Judge(engine, prepared.scenarios, manifest.settings)
+        judge = Judge(engine, prepared.scenarios, manifest.settings, manifest.id)
         try:
             await judge.load()
             await self._warm_up(judge, manifest.health_prompts)
         except BaseException:
             await judge.unload()
             raise
-        version = replace(judge.version, id=manifest.id, base_model=manifest.base_model)
+        version = replace(judge.version, base_model=manifest.base_model)  # an engine knows a folder
         return Resident(judge, version, base=None if base is None else base.id)
 
     def _engine(self, prepared: Prepared, base: Resident | None) -> Engine:
@@ -130,13 +130,8 @@ def _at_fault() -> Iterator[None]:
         raise LoadFailed(f"{type(error).__name__}: {error}") from error
 
 
-def _scenarios(folder: Path) -> Mapping[str, Scenario]:
-    own = folder / "scenarios"
-    return load_scenarios((own,) if own.is_dir() else ())
-
-
 def _check_template(manifest: Manifest, scenarios: Mapping[str, Scenario]) -> None:
-    found = template_digest(manifest.settings, scenarios, shown_references(manifest.settings, scenarios))
+    found = template_digest(manifest.settings, scenarios, references_of(manifest.settings, scenarios))
     if found != manifest.template_digest:
         raise LoadFailed(
             f"its template digest is {manifest.template_digest[:12]}, and this software makes {found[:12]} of it: "

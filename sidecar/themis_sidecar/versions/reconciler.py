@@ -159,6 +159,7 @@ class Reconciler:
                 return
         except LoadFailed as error:
             self._failed(id, desired, str(error))
+            await self._parts.store.run(JudgeStore.let_go, id)
             return
         except StoreUnavailable as error:
             self._board.note(id, ResidentStatus.LOADING, desired.number, f"the store can't be read: {error}")
@@ -179,6 +180,7 @@ class Reconciler:
             await self._swap.exchange(in_the_way, lambda: self._parts.loader.load(prepared, self._residents))
             for resident in in_the_way:
                 self._board.forget(resident.id)
+                await self._parts.store.run(JudgeStore.let_go, resident.id)
         else:
             for resident in await self._parts.loader.load(prepared, self._residents):
                 self._residents.add(resident)
@@ -243,6 +245,7 @@ class Reconciler:
         self._residents.remove(resident.id)
         self._board.forget(resident.id)
         await resident.judge.unload()
+        await self._parts.store.run(JudgeStore.let_go, resident.id)
         self._logger.info("version_unloaded", version=resident.id)
 
     def _forget(self, desired: DesiredState) -> None:

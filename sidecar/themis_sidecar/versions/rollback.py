@@ -13,11 +13,14 @@ from themis_sidecar.versions.store_calls import StoreCalls
 class Rollback:
     """Goes back to what was current before the failed version, or on without one that was to come beside it."""
 
-    def __init__(self, store: StoreCalls, residents: Residents, board: Board, logger: Logger) -> None:
+    def __init__(
+        self, store: StoreCalls, residents: Residents, board: Board, logger: Logger, stale_after_s: float
+    ) -> None:
         self._store = store
         self._residents = residents
         self._board = board
         self._logger = logger
+        self._stale_after_s = stale_after_s
 
     async def propose(self, failed: str, desired: DesiredState) -> bool:
         """Whether there is another desired state now, ours or somebody else's. Raises StoreUnavailable."""
@@ -43,5 +46,5 @@ class Rollback:
         starts must not take from the others what they serve: the fault is then its own, its software's for instance."""
         if self._residents.current is not None:
             return True
-        reports = await self._store.run(JudgeStore.reports)
+        reports = await self._store.run(JudgeStore.reports, self._stale_after_s)
         return not any(report.current == failed for report in reports if report.replica != self._board.replica)

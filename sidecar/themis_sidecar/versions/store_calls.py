@@ -28,5 +28,6 @@ class StoreCalls:
         return await loop.run_in_executor(self._threads, lambda: method(self._store, *args, **kwargs))
 
     def close(self) -> None:
-        """Waits for nothing."""
+        """What hangs is not waited for; what is fetched may be thrown out by others from now on."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._store.close()
