@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from themis_judge.engines.base import Engine
 from themis_judge.judge import Judge
 from themis_judge.store import JudgeStore
 from themis_sidecar.admission import Admission
-from themis_sidecar.config import LimitsConfig, ServerConfig, VersionsConfig
+from themis_sidecar.config import EngineConfig, LimitsConfig, ServerConfig, VersionsConfig
 from themis_sidecar.engines import build_engine
 from themis_sidecar.logs import Logger
 from themis_sidecar.versions.board import Board
@@ -70,11 +71,17 @@ class Followed:
     service: VersionService
 
     @classmethod
-    def make(cls, store: JudgeStore, config: ServerConfig, logger: Logger) -> Followed:
+    def make(
+        cls,
+        store: JudgeStore,
+        config: ServerConfig,
+        logger: Logger,
+        build: Callable[[EngineConfig, float], Engine] = build_engine,
+    ) -> Followed:
         judging, calls, own = Judging.make(config.limits, config.versions), StoreCalls(store), config.versions
 
         def make_engine(model: str) -> Engine:
-            return build_engine(config.engine.model_copy(update={"model": model}), config.limits.stuck_after_s)
+            return build(config.engine.model_copy(update={"model": model}), config.limits.stuck_after_s)
 
         parts = Parts(
             store=calls,

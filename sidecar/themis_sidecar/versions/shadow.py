@@ -67,6 +67,10 @@ class Shadow:
     def waiting(self) -> int:
         return len(self._waiting)
 
+    @property
+    def working(self) -> bool:
+        return self._work is not None and not self._work.done()
+
     def start(self, resident: Resident, share: float) -> None:
         """From now on `resident` scores this share of the items. Its figures begin anew where it's another version."""
         if self._resident is not resident:
@@ -89,7 +93,7 @@ class Shadow:
             self._count(dropped=1)
             return
         self._waiting.append((item, options, result))
-        if self._work is None or self._work.done():
+        if not self.working:
             self._work = asyncio.create_task(self._run())
 
     def _room(self) -> bool:
