@@ -82,7 +82,8 @@ class VersionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Load(self, request, context):
-        """Makes a version resident beside the others, or changes what runs in shadow, without changing what is current.
+        """Makes a version resident beside the others, or changes what runs in shadow, without changing what is current; the
+        first version of a fleet becomes current by it.
         NOT_FOUND: no such version. FAILED_PRECONDITION: it is corrupt or retired, or there is no room for it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

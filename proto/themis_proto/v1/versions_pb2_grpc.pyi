@@ -42,7 +42,8 @@ class VersionServiceStub:
         themis_proto.v1.versions_pb2.LoadRequest,
         themis_proto.v1.versions_pb2.LoadResponse,
     ]
-    """Makes a version resident beside the others, or changes what runs in shadow, without changing what is current.
+    """Makes a version resident beside the others, or changes what runs in shadow, without changing what is current; the
+    first version of a fleet becomes current by it.
     NOT_FOUND: no such version. FAILED_PRECONDITION: it is corrupt or retired, or there is no room for it.
     """
 
@@ -91,7 +92,8 @@ class VersionServiceAsyncStub:
         themis_proto.v1.versions_pb2.LoadRequest,
         themis_proto.v1.versions_pb2.LoadResponse,
     ]
-    """Makes a version resident beside the others, or changes what runs in shadow, without changing what is current.
+    """Makes a version resident beside the others, or changes what runs in shadow, without changing what is current; the
+    first version of a fleet becomes current by it.
     NOT_FOUND: no such version. FAILED_PRECONDITION: it is corrupt or retired, or there is no room for it.
     """
 
@@ -144,7 +146,8 @@ class VersionServiceServicer(metaclass=abc.ABCMeta):
         request: themis_proto.v1.versions_pb2.LoadRequest,
         context: _ServicerContext,
     ) -> typing.Union[themis_proto.v1.versions_pb2.LoadResponse, collections.abc.Awaitable[themis_proto.v1.versions_pb2.LoadResponse]]:
-        """Makes a version resident beside the others, or changes what runs in shadow, without changing what is current.
+        """Makes a version resident beside the others, or changes what runs in shadow, without changing what is current; the
+        first version of a fleet becomes current by it.
         NOT_FOUND: no such version. FAILED_PRECONDITION: it is corrupt or retired, or there is no room for it.
         """
 
