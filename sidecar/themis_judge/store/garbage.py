@@ -22,22 +22,23 @@ class Garbage:
         (unless `in_use`), files whose publishing never ended, leases that ran out, reports of replicas that are gone,
         and what a crash left half written. Everything else stays."""
         now_s = store_now_s(self._files)
+        before_s = now_s - older_than_s
         gone: list[Found] = []
         retired = {entry.name.removesuffix(".json"): entry for entry in self._files.children(layout.TOMBSTONES)}
         for entry in self._files.children(layout.VERSIONS):
             version, tombstone = entry.name, retired.get(entry.name)
             if not entry.is_folder or version in in_use:
                 continue
-            if tombstone is not None and now_s - tombstone.modified_at_s > older_than_s:
+            if tombstone is not None and tombstone.modified_at_s <= before_s:
                 gone += self._remove_version(version)
             elif tombstone is None:
-                gone += self._remove_leftover(version, now_s - older_than_s)
+                gone += self._remove_leftover(version, before_s)
         over = {layout.lease_path(lease.id) for lease in self._leases.over(now_s)}
         for folder in layout.FOLDERS:
             for file in walk(self._files, folder):
                 aside = file.path.rpartition("/")[2].startswith(ASIDE)
                 unneeded = aside or file.path in over or folder == layout.REPLICAS
-                if unneeded and file.modified_at_s < now_s - older_than_s:
+                if unneeded and file.modified_at_s <= before_s:
                     gone += self._remove([file])
         return Collected(tuple(file.path for file in gone), sum(file.bytes for file in gone))
 
@@ -51,7 +52,7 @@ class Garbage:
         while it writes the manifest and then looks for a tombstone. At least one of the two gives way."""
         found = walk(self._files, f"{layout.VERSIONS}/{version}")
         published = any(file.path == layout.manifest_path(version) for file in found)
-        if published or not found or max(file.modified_at_s for file in found) >= before_s:
+        if published or not found or max(file.modified_at_s for file in found) > before_s:
             return []
         tombstone = Tombstone(version, written(self._clock.now()), "its publishing never ended")
         try:

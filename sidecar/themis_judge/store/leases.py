@@ -45,7 +45,7 @@ class Leases:
         if not renewed and read_tombstone(self._files, version) is not None:
             raise UnknownVersion(f"{version} is retired")
         until = self._clock.now() + timedelta(seconds=ttl_s)
-        lease = Lease(lease_id, version, holder, written(until), ttl_s)
+        lease = Lease(lease_id, version, holder, written(until), float(ttl_s))
         self._files.replace(layout.lease_path(lease_id), encode(lease))
         # Retiring writes its tombstone and then looks for leases, this writes a lease and then looks for a tombstone:
         # at least one of the two sees the other.

@@ -32,17 +32,22 @@ class Retiring:
     def retire(self, version: str, why: str, by: str) -> Tombstone:
         with suppress(CorruptVersion):  # one more reason to get rid of it
             read_manifest(self._files, version)
-        self._refuse_if_used(version, self._log.read())
         tombstone = Tombstone(version, written(self._clock.now()), why)
         try:
-            self._files.create(layout.tombstone_path(version), encode(tombstone))
-        except AlreadyThere:
-            tombstone = read_tombstone(self._files, version) or tombstone
-        try:
+            self._refuse_if_used(version, self._log.read())
+            tombstone = self._marked(tombstone)
             self._fence(version, by)
         except (InUse, Conflict):
             self._files.delete(layout.tombstone_path(version))
             raise
+        return tombstone
+
+    def _marked(self, tombstone: Tombstone) -> Tombstone:
+        """The tombstone that stands there, this one or an earlier one."""
+        try:
+            self._files.create(layout.tombstone_path(tombstone.version), encode(tombstone))
+        except AlreadyThere:
+            return read_tombstone(self._files, tombstone.version) or tombstone
         return tombstone
 
     def uses(self, version: str, state: DesiredState | None, now_s: float) -> tuple[str, ...]:
