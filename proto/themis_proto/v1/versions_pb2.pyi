@@ -418,7 +418,7 @@ class ListResponse(google.protobuf.message.Message):
     ANSWERING_FIELD_NUMBER: builtins.int
     STORE_PROBLEM_FIELD_NUMBER: builtins.int
     store_problem: builtins.str
-    """Why the store can't be read; empty where it can, and where there is none."""
+    """Why the store can't be read or written; empty where it can, and where there is none."""
     @property
     def versions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StoredVersion]:
         """What is in the store, in alphabetical order of id. Empty without a store, or while it is away."""

@@ -59,7 +59,7 @@ class Fixed:
     @classmethod
     def make(cls, judge: Judge, config: ServerConfig) -> Fixed:
         judging = Judging.make(config.limits, config.versions)
-        return cls(judging, FixedJudge(judge, judging.residents), VersionService(None, judging.view))
+        return cls(judging, FixedJudge(judge, judging.residents), VersionService(None, judging.view, judging.board))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,4 +95,4 @@ class Followed:
         )
         reconciler = Reconciler(parts, own.max_resident, own.poll_s)
         fleet = Fleet(calls, own.max_resident, judging.board.replica, own.stale_after_s, reconciler.wake)
-        return cls(judging, reconciler, VersionService(fleet, judging.view))
+        return cls(judging, reconciler, VersionService(fleet, judging.view, judging.board))

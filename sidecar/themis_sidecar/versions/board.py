@@ -45,8 +45,14 @@ class Board:
         self.replica = replica
         self.applied = 0
         self.problem = ""
-        self.store_problem = ""
+        self.unreadable = ""
+        self.unwritable = ""
         self.standings: dict[str, Standing] = {}
+
+    @property
+    def store_problem(self) -> str:
+        """Why the store can't be read or written; empty where it can."""
+        return self.unreadable or self.unwritable
 
     def note(self, version: str, status: ResidentStatus, number: int, detail: str = "") -> None:
         self.standings[version] = Standing(status, number, detail)

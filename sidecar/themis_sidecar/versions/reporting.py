@@ -77,16 +77,23 @@ class Reporter:
         try:
             await self._store.run(JudgeStore.report, state)
         except StoreError as error:
-            self.store_failed(error)
+            self._told_at_s = float("-inf")
+            self._failed(error)
+            self._board.unwritable = str(error)
             return
         self._told, self._told_at_s = fact, self._clock()
+        self._board.unwritable = ""
 
     def store_failed(self, error: StoreError) -> None:
-        if self._board.store_problem != str(error):
-            self._logger.warning("store_failed", kind=type(error).__name__, reason=str(error))
-        self._board.store_problem = str(error)
+        """It could not be read."""
+        self._failed(error)
+        self._board.unreadable = str(error)
 
     def store_answered(self) -> None:
-        if self._board.store_problem:
-            self._logger.info("store_back")
-        self._board.store_problem = ""
+        """It could be read."""
+        self._board.unreadable = ""
+
+    def _failed(self, error: StoreError) -> None:
+        """Said once, however often it is tried."""
+        if str(error) not in (self._board.unreadable, self._board.unwritable):
+            self._logger.warning("store_failed", kind=type(error).__name__, reason=str(error))

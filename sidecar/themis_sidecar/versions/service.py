@@ -15,6 +15,7 @@ from themis_proto.v1 import versions_pb2_grpc
 from themis_sidecar.errors import CallTimeout, FailedPrecondition, InvalidCall, Unavailable
 from themis_sidecar.gate import Gate
 from themis_sidecar.versions import convert
+from themis_sidecar.versions.board import Board
 from themis_sidecar.versions.fleet import Fleet
 from themis_sidecar.versions.reporting import StateTeller
 
@@ -31,9 +32,10 @@ class VersionService(versions_pb2_grpc.VersionServiceServicer):
     """fleet: None where the server has no store. Answers while the server loads and drains, too: that's when it is
     asked. Errors of a call are raised as CallError, for the interceptor."""
 
-    def __init__(self, fleet: Fleet | None, state: StateTeller) -> None:
+    def __init__(self, fleet: Fleet | None, state: StateTeller, board: Board) -> None:
         self._fleet = fleet
         self._state = state
+        self._board = board
         self._gate = Gate(MAX_CALLS)
         self._gate.open()
 
@@ -50,6 +52,7 @@ class VersionService(versions_pb2_grpc.VersionServiceServicer):
                 versions=[convert.write_stored(entry, leases) for entry, leases in stored],
                 fleet=convert.write_fleet(found.desired, found.reports),
                 answering=answering,
+                store_problem=self._board.store_problem,
             )
 
     async def Load(self, request: pb.LoadRequest, context: Context) -> pb.LoadResponse:
