@@ -23,6 +23,7 @@ from themis_sidecar.http.status import StatusPage
 from themis_sidecar.logs import make_logger
 from themis_sidecar.observe.telemetry import Telemetry
 from themis_sidecar.server import Server
+from themis_sidecar.versions.assembly import Fixed
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -66,7 +67,10 @@ async def observed(
 ) -> AsyncIterator[Observed]:
     """Bound, and closed until `server.serve()`. authorize: the server's own by default."""
     log, telemetry, config = io.StringIO(), Telemetry.untraced("1.2.3"), config or make_config()
-    server = Server(judge, config, make_logger(LogConfig(), log), "1.2.3", telemetry)
+    logger = make_logger(LogConfig(), log)
+    parts = Fixed.make(judge, config, logger, telemetry)
+    parts.supply.admit()
+    server = Server(parts, config, logger, "1.2.3", telemetry)
     status = StatusPage(server, config, telemetry, "1.2.3", clock)
     routes = observation_routes(telemetry.metrics.registry, status, authorize or server.lets_in)
     port = HttpPort(http or HttpConfig(port=0), routes)

@@ -22,8 +22,8 @@ class RemoteFiles:
     """`timeout_s`: the longest a call may take, beside the bytes that it moves at 1 MiB a second."""
 
     def __init__(self, url: str, options: Mapping[str, Any], timeout_s: float) -> None:
-        import fsspec
-        from fsspec.asyn import AsyncFileSystem
+        import fsspec  # type: ignore[import-untyped]
+        from fsspec.asyn import AsyncFileSystem  # type: ignore[import-untyped]
 
         # An instance of our own: a listing that another part of the process cached would be an old one.
         options = {"skip_instance_cache": True, "use_listings_cache": False, **options}
@@ -142,7 +142,7 @@ class RemoteFiles:
             raise NotThere(path) from error
         except TimeoutError as error:  # fsspec's own is one
             raise StoreUnavailable(f"{self._url}, at {path}: no answer within {timeout_s:.0f} s") from error
-        except (OSError, *_library_errors()) as error:
+        except _failures() as error:
             raise StoreUnavailable(f"{self._url}, at {path}: {error}") from error
         return found
 
@@ -163,10 +163,10 @@ def _code(error: OSError) -> str:
     return str(response.get("Error", {}).get("Code", ""))
 
 
-def _library_errors() -> tuple[type[Exception], ...]:
-    """What S3's client raises beside OSError: credentials that are missing, endpoints that don't answer."""
+def _failures() -> tuple[type[Exception], ...]:
+    """OSError, and what S3's client raises beside: credentials that are missing, endpoints that don't answer."""
     try:
-        from botocore.exceptions import BotoCoreError
+        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
     except ImportError:
-        return ()
-    return (BotoCoreError,)
+        return (OSError,)
+    return (OSError, BotoCoreError)

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,4 +103,5 @@ def fill(url: str, limit: str) -> None:
 
 
 if __name__ == "__main__":
-    {"race": race, "die": die, "fill": fill}[sys.argv[1]](*sys.argv[2:])
+    scenes: dict[str, Callable[..., None]] = {"race": race, "die": die, "fill": fill}
+    scenes[sys.argv[1]](*sys.argv[2:])

@@ -89,7 +89,7 @@ def test_an_adapter_is_a_version(tmp_path: Path) -> None:
 
 
 def test_the_weights_digest_is_the_one_that_the_engine_reports(tmp_path: Path) -> None:
-    from themis_judge.engines.transformers.model import locate
+    from themis_judge.engines.weights import locate
 
     store = opened(tmp_path)
     made = published(store, tmp_path)
@@ -309,14 +309,16 @@ def test_a_damaged_manifest_is_named_and_listed_as_broken(case: str, tmp_path: P
     assert store.list() == (whole,)
 
 
+def _link_instead(folder: Path) -> None:
+    (folder / SHARD).rename(folder.parent / "x")
+    (folder / SHARD).symlink_to("../x")
+
+
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut short": (lambda folder: os.truncate(folder / SHARD, 9), "has 9 bytes"),
     "altered": (lambda folder: (folder / SHARD).write_bytes(tensors(seed=77)), "other contents"),
     "missing": (lambda folder: (folder / SHARD).unlink(), "is missing"),
-    "a link": (
-        lambda folder: ((folder / SHARD).rename(folder.parent / "x"), (folder / SHARD).symlink_to("../x")),
-        "is missing",
-    ),
+    "a link": (_link_instead, "is missing"),
     "one more": (lambda folder: (folder / "extra.safetensors").write_bytes(tensors()), "not in its manifest"),
 }
 
