@@ -42,12 +42,18 @@ class Observed:
     """http: a client of the second port; address: of the second port."""
 
     judge: FakeJudge
+    parts: Fixed
     server: Server
     telemetry: Telemetry
     stub: Any
     http: httpx.AsyncClient
     address: str
     log: io.StringIO
+
+    async def serve(self) -> None:
+        """As if the judge had just been loaded."""
+        self.parts.supply.admit()
+        await self.server.serve()
 
     async def samples(self) -> Samples:
         return parsed((await self.http.get("/metrics")).text)
@@ -65,11 +71,10 @@ async def observed(
     http: HttpConfig | None = None,
     clock: Callable[[], float] = lambda: 1_700_000_000.0,
 ) -> AsyncIterator[Observed]:
-    """Bound, and closed until `server.serve()`. authorize: the server's own by default."""
+    """Bound, and closed until `serve()`. authorize: the server's own by default."""
     log, telemetry, config = io.StringIO(), Telemetry.untraced("1.2.3"), config or make_config()
     logger = make_logger(LogConfig(), log)
     parts = Fixed.make(judge, config, logger, telemetry)
-    parts.supply.admit()
     server = Server(parts, config, logger, "1.2.3", telemetry)
     status = StatusPage(server, config, telemetry, "1.2.3", clock)
     routes = observation_routes(telemetry.metrics.registry, status, authorize or server.lets_in)
@@ -82,7 +87,7 @@ async def observed(
             httpx.AsyncClient(base_url=f"http://{http_address}") as client,
         ):
             stub = judge_pb2_grpc.JudgeServiceStub(channel)
-            yield Observed(judge, server, telemetry, stub, client, http_address, log)
+            yield Observed(judge, parts, server, telemetry, stub, client, http_address, log)
     finally:
         await server.stop()
         await port.stop()

@@ -88,20 +88,24 @@ class Cache:
         try:
             download(manifest, making / _FILES)
             check_files(making / _FILES, manifest)
-            fcntl.flock(handle, fcntl.LOCK_SH)
-            if _renamed(making, target):
-                return handle
+            with self._alone():  # whoever makes room must not see a lock between two, nor a folder that moves
+                fcntl.flock(handle, fcntl.LOCK_SH)
+                if _renamed(making, target):
+                    return handle
         except BaseException:
-            shutil.rmtree(making, ignore_errors=True)
-            os.close(handle)
+            self._drop(making, handle)
             raise
+        self._drop(making, handle)
         # Somebody else has made it meanwhile, or uses a copy that is damaged.
-        shutil.rmtree(making)
-        os.close(handle)
         other = self._found(target, manifest)
         if other is None:
             raise CorruptVersion(f"{manifest.id}: its copy in the cache is damaged, and another process uses it")
         return other
+
+    def _drop(self, making: Path, handle: int) -> None:
+        with self._alone():
+            shutil.rmtree(making, ignore_errors=True)
+            os.close(handle)
 
     def _make_room(self, manifest: Manifest) -> None:
         """Throws out folders, longest unused first, until the version fits; those being made count as full."""

@@ -18,17 +18,18 @@ class BadJson(ValueError):
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with one spelling only, so that equal contents have equal digests."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode()
+    """JSON with one spelling only, so that equal contents have equal digests. Raises BadJson for what JSON can't
+    hold."""
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode()
+    except (TypeError, ValueError) as error:
+        raise BadJson(str(error)) from error
 
 
 def encode(value: Any) -> bytes:
     """Canonical JSON of a dataclass. Raises BadJson for what JSON can't hold."""
-    try:
-        return canonical(to_plain(value, type(value)))
-    except (TypeError, ValueError) as error:
-        raise BadJson(str(error)) from error
+    return canonical(to_plain(value, type(value)))
 
 
 def parse(data: bytes) -> dict[str, Any]:

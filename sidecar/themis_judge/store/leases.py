@@ -1,10 +1,11 @@
 """Leases: what keeps a version from being retired under a run that pins it.
 
 Times of expiry are wall times, and a wall clock can jump. A jump backwards lets leases live longer. Against a jump
-forwards: a reader that has seen a lease alive counts it as alive until its time to live has passed on a clock that
-nobody can set (a jump can't end it early); and to retire a version, the store's own stamps must agree that the last
-renewal is that long ago, which makes the clocks of all machines irrelevant where the store has one of its own. What
-remains: one machine, a store on its own disk, and a process that starts after that machine's clock has jumped ahead.
+forwards: a reader that has seen a lease alive counts it as alive until the time that it had left then has passed on a
+clock that nobody can set (a jump can't end it early); and to retire a version, the store's own stamps must agree that
+the last renewal is that long ago, which makes the clocks of all machines irrelevant where the store has one of its own.
+What remains: one machine, a store on its own disk, and a process that starts after that machine's clock has jumped
+ahead.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Leases:
         self._files = files
         self._clock = clock
         self._lock = threading.Lock()
-        self._seen_alive: dict[str, tuple[str, float]] = {}  # lease id: its expires_at, and when that was first seen
+        self._seen_alive: dict[str, tuple[str, float]] = {}  # lease id: its expires_at, and when that is by then
 
     def hold(self, version: str, holder: str, ttl_s: float, lease_id: str | None) -> Lease:
         if not 0 < ttl_s <= MAX_TTL_S:
@@ -91,12 +92,12 @@ class Leases:
             raise CorruptEntry(f"{path}: {error}") from error
 
     def _expired(self, lease: Lease) -> bool:
-        on_the_wall = self._clock.now() > read_time(lease.expires_at, layout.lease_path(lease.id))
-        now_s = self._clock.monotonic_s()
+        left = read_time(lease.expires_at, layout.lease_path(lease.id)) - self._clock.now()
+        left_s, now_s = min(left.total_seconds(), lease.ttl_s), self._clock.monotonic_s()
         with self._lock:
-            known, since_s = self._seen_alive.get(lease.id, ("", 0.0))
-            if known != lease.expires_at:
-                if not on_the_wall:
-                    self._seen_alive[lease.id] = (lease.expires_at, now_s)
-                return on_the_wall
-            return on_the_wall and now_s - since_s > lease.ttl_s
+            known, ends_at_s = self._seen_alive.get(lease.id, ("", 0.0))
+            if known == lease.expires_at:
+                return left_s < 0 and now_s > ends_at_s
+            if left_s >= 0:
+                self._seen_alive[lease.id] = (lease.expires_at, now_s + left_s)
+            return left_s < 0

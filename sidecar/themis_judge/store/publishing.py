@@ -25,25 +25,8 @@ def publish(files: Files, draft: Draft, clock: Clock) -> Manifest:
     chosen = _scenarios(draft)
     _check(draft, chosen)
     found, entries, weights = _read(draft)
-    manifest = sealed(
-        Manifest(
-            format=FORMAT,
-            id="",
-            name=draft.name,
-            created_at=written(clock.now()),
-            parent=draft.parent,
-            base_model=draft.base_model,
-            kind=draft.kind,
-            settings=draft.settings,
-            weights_digest=weights,
-            template_digest=template_digest(draft.settings, chosen, references_of(draft.settings, chosen)),
-            health_prompts=draft.health_prompts,
-            calibration=draft.calibration,
-            gate_report=draft.gate_report,
-            files=entries,
-        )
-    )
     try:
+        manifest = _manifest(draft, chosen, weights, entries, written(clock.now()))
         data = encode(manifest)
     except BadJson as error:
         raise Refused(f"the draft can't be written as JSON: {error}") from error
@@ -61,6 +44,29 @@ def _read(draft: Draft) -> tuple[list[Source], tuple[FileEntry, ...], str]:
         return found, entries, file_digest(*weights_files(draft.weights.expanduser()))
     except OSError as error:
         raise Refused(f"{error.filename}: {error.strerror}") from error
+
+
+def _manifest(
+    draft: Draft, scenarios: Mapping[str, Scenario], weights: str, files: tuple[FileEntry, ...], at: str
+) -> Manifest:
+    return sealed(
+        Manifest(
+            format=FORMAT,
+            id="",
+            name=draft.name,
+            created_at=at,
+            parent=draft.parent,
+            base_model=draft.base_model,
+            kind=draft.kind,
+            settings=draft.settings,
+            weights_digest=weights,
+            template_digest=template_digest(draft.settings, scenarios, references_of(draft.settings, scenarios)),
+            health_prompts=draft.health_prompts,
+            calibration=draft.calibration,
+            gate_report=draft.gate_report,
+            files=files,
+        )
+    )
 
 
 def _scenarios(draft: Draft) -> Mapping[str, Scenario]:
