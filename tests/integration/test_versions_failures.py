@@ -24,6 +24,7 @@ from tests.integration.versions_fleet import (
     replica,
     standing,
     state,
+    taking_turns,
     until,
     versions_in,
 )
@@ -35,10 +36,11 @@ from themis_proto.v1 import versions_pb2 as vpb
 
 @asynccontextmanager
 async def two_replicas(root: Path, **versions: Any) -> AsyncIterator[tuple[Replica, Replica]]:
+    build = taking_turns()
     async with AsyncExitStack() as stack:
-        one = await stack.enter_async_context(replica(root, "one", **versions))
-        await one.ready()  # one after the other: both load in this process
-        two = await stack.enter_async_context(replica(root, "two", **versions))
+        one = await stack.enter_async_context(replica(root, "one", build=build, **versions))
+        two = await stack.enter_async_context(replica(root, "two", build=build, **versions))
+        await one.ready()
         await two.ready()
         yield one, two
 

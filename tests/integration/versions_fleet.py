@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc
 
+from themis_judge.engines.base import BatchObserver, Engine
 from themis_judge.items import Item, Message, Response
 from themis_judge.store import DesiredState, Draft, HealthPrompt, JudgeStore, Manifest
 from themis_judge.version import JudgeSettings
@@ -28,6 +29,7 @@ from themis_sidecar.config import (
     LimitsConfig,
     ListenConfig,
     LogConfig,
+    SecurityConfig,
     ServerConfig,
     StoreConfig,
     TransformersConfig,
@@ -76,6 +78,7 @@ class Replica:
 
     parts: Followed
     server: Server
+    telemetry: Telemetry
     address: str
     judge: judge_pb2_grpc.JudgeServiceAsyncStub
     versions: versions_pb2_grpc.VersionServiceAsyncStub
@@ -101,12 +104,18 @@ class Replica:
 
 
 def make_config(
-    root: Path, name: str, engine: TransformersConfig, limits: dict[str, Any], versions: dict[str, Any]
+    root: Path,
+    name: str,
+    engine: TransformersConfig,
+    limits: dict[str, Any],
+    security: SecurityConfig,
+    versions: dict[str, Any],
 ) -> ServerConfig:
     return ServerConfig(
         listen=ListenConfig(port=0),
         engine=EngineConfig(transformers=engine),
         limits=LimitsConfig(**{"drain_notice_s": 0, "answer_margin_s": 0} | limits),
+        security=security,
         store=StoreConfig(url=str(root)),
         versions=VersionsConfig(**{"replica": name, "poll_s": 0.05, "report_s": 0.2} | versions),
     )
@@ -119,10 +128,11 @@ async def replica(
     limits: dict[str, Any] | None = None,
     engine: TransformersConfig = ENGINE,
     build: BuildEngine = build_engine,
+    security: SecurityConfig = SecurityConfig(),  # noqa: B008 - frozen
     **versions: Any,
 ) -> AsyncIterator[Replica]:
     """A server that follows the store; JudgeService is let in as soon as what is asked for is loaded."""
-    config, log = make_config(root, name, engine, limits or {}, versions), io.StringIO()
+    config, log = make_config(root, name, engine, limits or {}, security, versions), io.StringIO()
     logger = make_logger(LogConfig(), log)
     telemetry = Telemetry.untraced("1.2.3")
     parts = Followed.make(open_store(root), config, logger, telemetry, build)
@@ -139,7 +149,7 @@ async def replica(
         async with grpc.aio.insecure_channel(address) as channel:
             judge: Any = judge_pb2_grpc.JudgeServiceStub(channel)
             managing: Any = versions_pb2_grpc.VersionServiceStub(channel)
-            found = Replica(parts, server, address, judge, managing, log, loading)
+            found = Replica(parts, server, telemetry, address, judge, managing, log, loading)
             if kafka.bootstrap_servers:
                 with listening(kafka, parts.supply.wake, logger):
                     yield found
@@ -150,6 +160,24 @@ async def replica(
         await asyncio.wait((loading,))
         await server.stop()
         await parts.supply.unload()
+
+
+def taking_turns() -> BuildEngine:
+    """For replicas that share a process, as they never do elsewhere: transformers can't load two models at a time."""
+    turns = asyncio.Lock()
+
+    def build(config: EngineConfig, stuck_after_s: float, observe: BatchObserver) -> Engine:
+        engine = build_engine(config, stuck_after_s, observe)
+        load = engine.load
+
+        async def load_alone() -> None:
+            async with turns:
+                await load()
+
+        engine.load = load_alone  # type: ignore[method-assign]
+        return engine
+
+    return build
 
 
 @dataclass

@@ -109,7 +109,8 @@ def test_swaps_leave_one_current_version() -> None:
 
 def test_alerts_can_see_the_first_failure() -> None:
     registry = Metrics("1.2.3").registry
-    for method in ("Score", "StreamScores", "Compare", "Classify", "Difficulty", "Describe"):
+    judging = ("Score", "StreamScores", "Compare", "Classify", "Difficulty", "Describe")
+    for method in (*judging, "List", "Load", "Promote", "Retire", "Hold", "Release"):
         assert value(registry, "themis_calls_total", method=method, code="INTERNAL") == 0
     assert value(registry, "themis_version_load_seconds_count", outcome="failed") == 0
     assert value(registry, "themis_engine_failures_total") == 0
