@@ -1,5 +1,6 @@
-# Everything starts here; `make` lists the targets. Needs Python 3.11 and nothing else: environments are made
-# from the locks in requirements/, each by a stamp that is older or younger than its lock.
+# Everything starts here; `make` lists the targets. Needs Python 3.11 and nothing else, but for the tests' Kafka Java
+# and Maven: environments are made from the locks in requirements/, each by a stamp that is older or younger than its
+# lock.
 PYTHON ?= python3.11
 
 SHELL := /bin/bash
@@ -25,7 +26,7 @@ demo: .venv-demo/.stamp ## score the sample conversations with a small local jud
 
 .PHONY: test
 test: check ## all checks, then all tests
-	@scripts/system-packages $(PYTHON) chromium=chromium
+	@scripts/system-packages $(PYTHON) chromium=chromium java=openjdk-17-jre-headless mvn=maven
 	@$(BIN)/pytest tests
 
 .PHONY: check

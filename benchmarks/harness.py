@@ -49,6 +49,11 @@ def rate(name: str, values: Sequence[float], unit: str) -> Row:
     return Row(name, statistics.median(values), min(values), max(values), unit)
 
 
+def count(name: str, value: int, unit: str) -> Row:
+    """Something that was counted over the whole run."""
+    return Row(name, value, value, value, unit)
+
+
 def slope(name: str, xs: Sequence[float], ys: Sequence[float], unit: str) -> Row:
     """The least-squares slope of y over x, with its 95 % interval under normal errors."""
     mean_x, mean_y = statistics.fmean(xs), statistics.fmean(ys)

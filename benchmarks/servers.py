@@ -41,6 +41,7 @@ from themis_sidecar.config import EngineConfig, ListenConfig, LogConfig, ServerC
 from themis_sidecar.logs import make_logger
 from themis_sidecar.observe.telemetry import Telemetry
 from themis_sidecar.server import Server
+from themis_sidecar.versions.assembly import Fixed
 
 ROOT = Path(__file__).parent.parent
 MESSAGE_BYTES = 64 << 20
@@ -123,7 +124,10 @@ async def serving(judge: Judge) -> AsyncIterator[str]:
     config = ServerConfig(
         engine=EngineConfig(model="benchmark"), listen=ListenConfig(port=0), log=LogConfig(level="error")
     )
-    server = Server(judge, config, make_logger(config.log, io.StringIO()), "benchmark", Telemetry.untraced("benchmark"))
+    telemetry, logger = Telemetry.untraced("benchmark"), make_logger(config.log, io.StringIO())
+    parts = Fixed.make(judge, config, logger, telemetry)
+    parts.supply.admit()
+    server = Server(parts, config, logger, "benchmark", telemetry)
     address = await server.start()
     await server.serve()
     try:

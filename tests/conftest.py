@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ import pytest_asyncio
 
 if TYPE_CHECKING:
     from themis_judge.engines.vllm import VLLMEngine
+
+from tests.kafka_broker import KafkaBroker, kafka_broker
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
@@ -38,6 +40,16 @@ def pytest_make_collect_report(
         report.outcome = "failed"
         report.longrepr = f"{collector.nodeid} was skipped in CI: {report.longreprtext}"
     return report
+
+
+# ---------------------------------------------------------------------------------------------------- Kafka
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """A real broker, started once; where Java or Maven is missing, tests fail. Its topics are shared: name your own."""
+    with kafka_broker(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
 
 
 # ---------------------------------------------------------------------------------------------------- models

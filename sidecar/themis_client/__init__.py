@@ -47,6 +47,18 @@ from themis_client.errors import (
     Unsupported,
 )
 from themis_client.failure import Failure, Status
+from themis_client.fleet import (
+    Agreement,
+    DesiredState,
+    FleetState,
+    Lease,
+    Listing,
+    ReplicaState,
+    ResidentStatus,
+    ResidentVersion,
+    Shadow,
+    StoredVersion,
+)
 from themis_client.items import Comparison, Conversation, DifficultyItem, Item
 from themis_client.options import (
     CompareOptions,
@@ -84,9 +96,12 @@ from themis_client.results import (
     Verdict,
 )
 from themis_client.retry import RetryPolicy
+from themis_client.versions import AsyncVersions, HeldLease, LeasePolicy
 
 __all__ = [
+    "Agreement",
     "AsyncClient",
+    "AsyncVersions",
     "BadRequest",
     "Classifications",
     "Classified",
@@ -105,16 +120,22 @@ __all__ = [
     "CritiquePoint",
     "DeadlineExceeded",
     "Description",
+    "DesiredState",
     "Difficulties",
     "Difficulty",
     "DifficultyItem",
     "Failure",
     "FinishReason",
+    "FleetState",
+    "HeldLease",
     "Image",
     "InvalidItem",
     "Item",
     "ItemFailed",
+    "Lease",
+    "LeasePolicy",
     "Limits",
+    "Listing",
     "Message",
     "MessageTooLarge",
     "Mode",
@@ -130,6 +151,9 @@ __all__ = [
     "ReasoningSample",
     "Refused",
     "ReplicaPolicy",
+    "ReplicaState",
+    "ResidentStatus",
+    "ResidentVersion",
     "Response",
     "Results",
     "RetryPolicy",
@@ -141,7 +165,9 @@ __all__ = [
     "Scored",
     "Scores",
     "ServerFailed",
+    "Shadow",
     "Status",
+    "StoredVersion",
     "Text",
     "ThemisError",
     "Timings",

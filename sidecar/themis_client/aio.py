@@ -48,6 +48,7 @@ from themis_client.replicas import ReplicaPolicy, Replicas
 from themis_client.results import Classifications, Comparisons, Difficulties, Results, Scored, Scores
 from themis_client.retry import RetryPolicy
 from themis_client.streaming import ScoreStream, StreamSettings
+from themis_client.versions import AsyncVersions, HeldLease, LeasePolicy
 
 DEFAULT_TARGET = "localhost:50051"
 DEFAULT_TIMEOUT_S = 300.0
@@ -66,6 +67,8 @@ class AsyncClient:
     batch_items: the most items of one message; None is what the server allows.
     tls, or gRPC's own credentials: TLS; without either it is plaintext.
     token, or what token_file holds: sent as a bearer token with every call. The file is read again when it changes.
+    lease: keeps the pinned version from being retired or unloaded for as long as this client is open; needs servers
+    with a store of versions.
     runtime, lookup: time, chance and name resolution, for tests.
     """
 
@@ -82,6 +85,7 @@ class AsyncClient:
         token: str | None = None,
         tls: Tls | None = None,
         token_file: PathLike | None = None,
+        lease: LeasePolicy | None = None,
         runtime: Runtime = Runtime(),  # noqa: B008 - frozen
         lookup: Lookup = getaddrinfo,
     ) -> None:
@@ -98,19 +102,34 @@ class AsyncClient:
         self._version = None if version == CURRENT else version
         self._description: Description | None = None
         self._describing = asyncio.Lock()
+        self._lease_policy = lease
+        self._held: HeldLease | None = None
         self._closed = False
+        self._versions = AsyncVersions(self._dispatcher, self._deadline, runtime)
 
     @property
     def version(self) -> str | None:
         """The id of the pinned judge version; None before the first call."""
         return self._version
 
+    @property
+    def versions(self) -> AsyncVersions:
+        """The fleet's versions: what is there, and what is current."""
+        return self._versions
+
+    @property
+    def lease(self) -> HeldLease | None:
+        """The lease on the pinned version; None before the first call, and without `lease`."""
+        return self._held
+
     async def refresh_version(self, *, timeout_s: float | None = None) -> str:
         """Pins the version that is current now, and returns its id. Calls under way keep the old one."""
         async with self._describing:
-            description = await self._describe(self._deadline(timeout_s))
-            self._version = _current(description)
-            return self._version
+            deadline = self._deadline(timeout_s)
+            description = await self._describe(deadline)
+            self._version = version = _current(description)
+            await self._hold(version, deadline)
+            return version
 
     async def score(
         self,
@@ -186,7 +205,10 @@ class AsyncClient:
         await self._replicas.close()
 
     async def close(self) -> None:
-        """Closes all channels for good. Calls under way fail."""
+        """Closes all channels for good, and gives a lease back. Calls under way fail."""
+        held, self._held = self._held, None
+        if held is not None:
+            await held.release()
         self._closed = True
         await self.disconnect()
 
@@ -251,8 +273,18 @@ class AsyncClient:
             description = self._description or await self._describe(deadline)
             if not version or version == CURRENT:
                 self._version = version = self._version or _current(description)
+                await self._hold(version, deadline)
         limits = BatchLimits.of(description.limits, DEFAULT_BATCH_ITEMS, self._batch_items, MAX_MESSAGE_BYTES)
         return version, limits
+
+    async def _hold(self, version: str, deadline: Deadline) -> None:
+        """Before the version is used: it could be gone a moment later."""
+        held = self._held
+        if self._lease_policy is None or (held is not None and held.lease.version == version):
+            return
+        self._held = await self._versions.hold(version, self._lease_policy, timeout_s=deadline.remaining_s)
+        if held is not None:
+            await held.release()
 
     async def _describe(self, deadline: Deadline) -> Description:
         self._description = decode.description(await self._dispatcher.ask(describe, deadline))

@@ -1,4 +1,5 @@
-"""The `themis` command: scores and compares what stands in JSON lines, and says what a server judges with."""
+"""The `themis` command: scores and compares what stands in JSON lines, says what a server judges with, and manages
+judge versions."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from themis_client import cli_output, cli_security, encode
 from themis_client.addresses import Target
 from themis_client.cli_input import Line, read_lines
 from themis_client.cli_layouts import COMPARISONS, SCORES
+from themis_client.cli_versions import VersionCommands
 from themis_client.client import Client
 from themis_client.description import Description
 from themis_client.errors import BadRequest, DeadlineExceeded, ThemisError, UnknownVersion
@@ -192,6 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (scoring, comparing):
         _add_file_arguments(command)
     _command(commands, "describe", "show versions, scenarios and limits", describe).set_defaults(format="table")
+    VersionCommands(_client, print).add(commands, _command)
     return parser
 
 

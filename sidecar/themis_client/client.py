@@ -24,6 +24,7 @@ from themis_client.replicas import ReplicaPolicy
 from themis_client.results import Classifications, Comparisons, Difficulties, Scored, Scores
 from themis_client.retry import RetryPolicy
 from themis_client.session import Session
+from themis_client.versions import AsyncVersions, LeasePolicy
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class Client:
         token: str | None = None,
         tls: Tls | None = None,
         token_file: PathLike | None = None,
+        lease: LeasePolicy | None = None,
     ) -> None:
         make = functools.partial(
             AsyncClient,
@@ -59,6 +61,7 @@ class Client:
             token=token,
             tls=tls,
             token_file=token_file,
+            lease=lease,
         )
         self._session = Session(make, None if version == CURRENT else version, timeout_s)
 
@@ -66,6 +69,11 @@ class Client:
     def version(self) -> str | None:
         """The id of the pinned judge version; None before the first call."""
         return self._session.version
+
+    def manage(self, work: Callable[[AsyncVersions], Coroutine[Any, Any, T]], *, timeout_s: float | None = None) -> T:
+        """Does something with the fleet's versions: `client.manage(lambda versions: versions.promote(id))`.
+        timeout_s: for all of it."""
+        return self._wait(lambda client: work(client.versions), timeout_s)
 
     def refresh_version(self, *, timeout_s: float | None = None) -> str:
         """Pins the version that is current now, and returns its id. Calls under way keep the old one."""

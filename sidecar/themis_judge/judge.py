@@ -32,7 +32,7 @@ from themis_judge.items import (
 from themis_judge.rating import added_tokens, rate
 from themis_judge.scenarios import Scenario, load_scenarios
 from themis_judge.validation import check_comparison, check_item, check_messages, check_options, check_text
-from themis_judge.version import JudgeSettings, JudgeVersion, describe_version
+from themis_judge.version import JudgeSettings, JudgeVersion, describe_version, references_of
 
 _CHARACTERS_PER_TOKEN = 3  # a cautious estimate, for admission only
 _PROMPT_TOKENS = 64  # what stands around the texts; the head is shared
@@ -57,12 +57,14 @@ class Judge:
         engine: Engine,
         scenarios: Mapping[str, Scenario] | None = None,
         settings: JudgeSettings | None = None,
+        version_id: str | None = None,
     ) -> None:
+        """version_id: the id under which a store holds this judge; None makes one of what it consists of."""
         self.engine = engine
         self.scenarios = load_scenarios() if scenarios is None else scenarios
         self.settings = settings or JudgeSettings()
-        own = frozenset(s.id for s in self.scenarios.values() if s.reference)
-        self._references = own if self.settings.reference_scenarios is None else self.settings.reference_scenarios
+        self._references = references_of(self.settings, self.scenarios)
+        self._version_id = version_id
         self._tasks: dict[tuple[str, bool], prompts.Task] = {}
         self._loaded: tuple[Asker, Classifier, JudgeVersion] | None = None
 
@@ -70,7 +72,7 @@ class Judge:
         """Loads the engine; everything below needs it."""
         await self.engine.load()
         asker = Asker(self.engine, self.settings.label_mass_threshold)
-        version = describe_version(self.engine.info, self.settings, self.scenarios, self._references)
+        version = describe_version(self.engine.info, self.settings, self.scenarios, self._references, self._version_id)
         self._loaded = (asker, Classifier(asker, self.scenarios), version)
 
     async def unload(self) -> None:

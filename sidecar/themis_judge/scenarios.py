@@ -39,13 +39,14 @@ class Scenario:
     contrasts: Mapping[str, Contrast]
 
 
-def load_scenarios(folders: Iterable[Path | str] = ()) -> Mapping[str, Scenario]:
-    """The built-in scenarios and those of `folders`, by id, sorted; a later file replaces an earlier id.
+def load_scenarios(folders: Iterable[Path | str] = (), built_in: bool = True) -> Mapping[str, Scenario]:
+    """The built-in scenarios (unless told otherwise) and those of `folders`, by id, sorted; a later file replaces an
+    earlier id.
 
     Raises BadScenario, naming file and field.
     """
     found: dict[str, tuple[Scenario, Path]] = {}
-    for folder in (BUILT_IN, *map(Path, folders)):
+    for folder in (*([BUILT_IN] if built_in else []), *map(Path, folders)):
         files = sorted(folder.glob("*.yaml"))
         if not files:
             raise BadScenario(f"{folder}: no *.yaml file there")

@@ -49,14 +49,19 @@ class JudgeVersion:
 
 
 def describe_version(
-    info: EngineInfo, settings: JudgeSettings, scenarios: Mapping[str, Scenario], references: frozenset[str]
+    info: EngineInfo,
+    settings: JudgeSettings,
+    scenarios: Mapping[str, Scenario],
+    references: frozenset[str],
+    version_id: str | None = None,
 ) -> JudgeVersion:
+    """version_id: the id under which a store holds the judge; None makes one of what the judge consists of."""
     template = template_digest(settings, scenarios, references)
     whole = hashlib.sha256(
         "\n".join((info.model, info.name, info.weights_digest, info.dtype, str(info.context_tokens), template)).encode()
     ).hexdigest()
     return JudgeVersion(
-        id=f"{info.model}-{whole[:12]}",
+        id=version_id or f"{info.model}-{whole[:12]}",
         base_model=info.model,
         engine=info.name,
         weights_digest=info.weights_digest,
@@ -68,6 +73,13 @@ def describe_version(
         dtype=info.dtype,
         reference_scenarios=tuple(sorted(references)),
     )
+
+
+def references_of(settings: JudgeSettings, scenarios: Mapping[str, Scenario]) -> frozenset[str]:
+    """Ids of the scenarios whose references are shown."""
+    if settings.reference_scenarios is not None:
+        return settings.reference_scenarios
+    return frozenset(scenario.id for scenario in scenarios.values() if scenario.reference)
 
 
 def template_digest(settings: JudgeSettings, scenarios: Mapping[str, Scenario], references: frozenset[str]) -> str:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Coroutine
+from contextlib import nullcontext
 from importlib.metadata import version
 from typing import Any
 
@@ -17,6 +18,7 @@ from themis_judge.engines.base import EngineError
 from themis_judge.errors import JudgeError
 from themis_judge.judge import Judge
 from themis_judge.scenarios import load_scenarios
+from themis_judge.store import JudgeStore
 from themis_judge.version import JudgeSettings
 from themis_sidecar.config import JudgeConfig, Launch, ServerConfig, read_command_line
 from themis_sidecar.engines import build_engine
@@ -24,13 +26,15 @@ from themis_sidecar.http.port import HttpPort
 from themis_sidecar.http.routes import observation_routes
 from themis_sidecar.http.status import StatusPage
 from themis_sidecar.lifecycle import Lifecycle
-from themis_sidecar.logs import LibraryHandler, make_logger
+from themis_sidecar.logs import LibraryHandler, Logger, make_logger
 from themis_sidecar.observe.otlp import MissingExtra
 from themis_sidecar.observe.telemetry import Telemetry, open_telemetry
 from themis_sidecar.ready import ReadyFile
 from themis_sidecar.security.environment import check_environment
 from themis_sidecar.security.errors import SecurityError
 from themis_sidecar.server import Server
+from themis_sidecar.versions.assembly import Fixed, Followed
+from themis_sidecar.versions.triggers import listening
 
 BAD_SETTINGS = 2
 
@@ -40,22 +44,41 @@ def main() -> None:
     try:
         check_environment(os.environ, launch.config)
         with open_telemetry(launch.config.tracing, version("themis-sidecar")) as telemetry:
-            serve(_judge(launch.config, telemetry), launch, telemetry)
+            if launch.config.store.url is None:
+                serve(_judge(launch.config, telemetry), launch, telemetry)
+            else:
+                serve_versions(_store(launch.config.store.url, launch.config), launch, telemetry)
     except (EngineError, JudgeError, MissingExtra, OSError, SecurityError) as error:  # what was named isn't there
         raise SystemExit(f"themis-sidecar: {error}") from error
 
 
 def serve(judge: Judge, launch: Launch, telemetry: Telemetry) -> None:
     """Serves `judge` until the process is told to stop."""
-    logger = make_logger(launch.config.log, sys.stderr)
-    logging.basicConfig(handlers=[LibraryHandler(logger)], level=logging.WARNING, force=True)
+    logger = _logger(launch.config)
 
     async def run() -> None:
-        server = Server(judge, launch.config, logger, version("themis-sidecar"), telemetry)
-        http = _http(server, launch.config, telemetry)
-        await Lifecycle(judge, server, ReadyFile(launch.ready_file), os._exit, logger, telemetry, http).run()
+        await _live(Fixed.make(judge, launch.config, logger, telemetry), launch, logger, telemetry)
 
     _run(run())
+
+
+def serve_versions(store: JudgeStore, launch: Launch, telemetry: Telemetry) -> None:
+    """Serves the versions that `store` asks for until the process is told to stop."""
+    logger = _logger(launch.config)
+
+    async def run() -> None:
+        parts = Followed.make(store, launch.config, logger, telemetry)
+        kafka = launch.config.versions.kafka
+        with listening(kafka, parts.supply.wake, logger) if kafka.bootstrap_servers else nullcontext():
+            await _live(parts, launch, logger, telemetry)
+
+    _run(run())
+
+
+async def _live(parts: Fixed | Followed, launch: Launch, logger: Logger, telemetry: Telemetry) -> None:
+    server = Server(parts, launch.config, logger, version("themis-sidecar"), telemetry)
+    ready_file, http = ReadyFile(launch.ready_file), _http(server, launch.config, telemetry)
+    await Lifecycle(parts.supply, parts.judging.residents, server, ready_file, os._exit, logger, http).run()
 
 
 def _http(server: Server, config: ServerConfig, telemetry: Telemetry) -> HttpPort | None:
@@ -65,15 +88,31 @@ def _http(server: Server, config: ServerConfig, telemetry: Telemetry) -> HttpPor
     return HttpPort(config.http, observation_routes(telemetry.metrics.registry, status, server.lets_in))
 
 
+def _logger(config: ServerConfig) -> Logger:
+    logger = make_logger(config.log, sys.stderr)
+    logging.basicConfig(handlers=[LibraryHandler(logger)], level=logging.WARNING, force=True)
+    return logger
+
+
 def _launch(arguments: list[str]) -> Launch:
     try:
         return read_command_line(arguments)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+        problems = [_problem(problem["loc"], problem["msg"]) for problem in error.errors()]
     except SettingsError as error:
         problems = [str(error)]
     sys.stderr.write("".join(f"themis-sidecar: {problem}\n" for problem in problems))
     raise SystemExit(BAD_SETTINGS)
+
+
+def _problem(place: tuple[int | str, ...], text: str) -> str:
+    """What concerns several sections at once has no place of its own, and names them."""
+    return f"{'.'.join(map(str, place))}: {text}" if place else text.removeprefix("Value error, ")
+
+
+def _store(url: str, config: ServerConfig) -> JudgeStore:
+    own = config.store
+    return JudgeStore.open(url, own.cache_dir, own.cache_bytes, own.timeout_s)
 
 
 def _judge(config: ServerConfig, telemetry: Telemetry) -> Judge:

@@ -97,6 +97,13 @@ class Admission:
         account.items -= 1
         self._admit_waiting()
 
+    def put_back(self, tokens: int, caller: str = ANONYMOUS) -> None:
+        """Gives back what was taken for a wait alone: it does not count against its caller's tokens a second, since
+        the work itself still will."""
+        account = self._accounts.of(caller)
+        account.bucket.take(-tokens, account.limits)
+        self.release(tokens, worked=False, caller=caller)
+
     def retry_after_s(self) -> float:
         """When the queue will have been worked off, by the speed measured."""
         return self._worked_off_s(self._queued_tokens)
@@ -168,6 +175,9 @@ class CallerAdmission:
 
     def release(self, tokens: int, worked: bool) -> None:
         self._admission.release(tokens, worked, self._caller)
+
+    def put_back(self, tokens: int) -> None:
+        self._admission.put_back(tokens, self._caller)
 
 
 def _bounded(retry_s: float) -> float:

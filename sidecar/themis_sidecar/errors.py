@@ -20,6 +20,14 @@ class UnknownVersion(CallError):
     """No resident judge has the id asked for."""
 
 
+class FailedPrecondition(CallError):
+    """The call can't be served in the state that things are in; the text says what has to change first."""
+
+
+class Conflict(CallError):
+    """Others changed what the call was about to change, again and again."""
+
+
 class Overloaded(CallError):
     """There is no room now."""
 

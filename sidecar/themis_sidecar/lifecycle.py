@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import Callable
 
-from themis_judge.judge import Judge
 from themis_sidecar.http.port import HttpPort
 from themis_sidecar.logs import Logger, loop_error_handler
-from themis_sidecar.observe.telemetry import Telemetry
 from themis_sidecar.ready import ReadyFile
 from themis_sidecar.server import Server
+from themis_sidecar.versions.residents import Residents
+from themis_sidecar.versions.supply import Supply
 from themis_sidecar.watchdog import Watchdog
 
 ExitProcess = Callable[[int], None]
@@ -23,22 +22,22 @@ class Lifecycle:
 
     def __init__(
         self,
-        judge: Judge,
+        supply: Supply,
+        residents: Residents,
         server: Server,
         ready_file: ReadyFile,
         exit_process: ExitProcess,
         logger: Logger,
-        telemetry: Telemetry,
         http: HttpPort | None,
     ) -> None:
-        self._telemetry = telemetry
+        self._supply = supply
+        self._residents = residents
         self._http = http
-        self._judge = judge
         self._server = server
         self._ready_file = ready_file
         self._exit_process = exit_process
         self._logger = logger
-        self._watchdog = Watchdog(lambda: judge.engine.failure, server.fail, exit_process, logger)
+        self._watchdog = Watchdog(lambda: supply.failure, server.fail, exit_process, logger)
         self._signalled = asyncio.Event()
 
     async def run(self) -> None:
@@ -66,7 +65,7 @@ class Lifecycle:
     async def _loaded(self, address: str) -> bool:
         """False where a signal came first: a load can't be stopped, so the process ends without it."""
         self._logger.info("loading", address=address)
-        loading = asyncio.create_task(self._load())
+        loading = asyncio.create_task(self._supply.load())
         signalled = asyncio.create_task(self._signalled.wait())
         await asyncio.wait((loading, signalled), return_when=asyncio.FIRST_COMPLETED)
         signalled.cancel()
@@ -78,19 +77,12 @@ class Lifecycle:
         self._exit_process(0)
         return False
 
-    async def _load(self) -> None:
-        began_s, ok = time.monotonic(), False
-        try:
-            await self._judge.load()
-            ok = True
-        finally:
-            self._telemetry.metrics.swaps.load_ended(time.monotonic() - began_s, ok)
-
     async def _serve_until_told(self, address: str) -> None:
         watching = asyncio.create_task(self._watchdog.run())
         signalled = asyncio.create_task(self._signalled.wait())
         await self._server.serve()
-        self._logger.info("serving", address=address, version=self._judge.version.id)
+        current = self._residents.current
+        self._logger.info("serving", address=address, version=None if current is None else current.id)
         self._ready_file.write(address)
         await asyncio.wait((signalled, watching), return_when=asyncio.FIRST_COMPLETED)
         self._ready_file.remove()
@@ -104,7 +96,7 @@ class Lifecycle:
     async def _drain(self) -> None:
         self._logger.info("draining")
         finished = await self._server.drain()
-        await self._judge.unload()
+        await self._supply.unload()
         self._logger.info("stopped", phase="serving", calls_cut_off=not finished)
 
     def _on_signal(self, number: signal.Signals) -> None:

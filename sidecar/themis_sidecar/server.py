@@ -1,4 +1,4 @@
-"""The gRPC server around a judge: from the bound port to the last call's answer."""
+"""The gRPC server around its judges: from the bound port to the last call's answer."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
-from themis_judge.judge import Judge
 from themis_judge.version import JudgeVersion
-from themis_proto.v1 import judge_pb2, judge_pb2_grpc
-from themis_sidecar.admission import Admission
-from themis_sidecar.calls import CallRecords
+from themis_proto.v1 import judge_pb2, judge_pb2_grpc, versions_pb2, versions_pb2_grpc
 from themis_sidecar.config import ListenConfig, ServerConfig
 from themis_sidecar.gate import Gate
 from themis_sidecar.health import Health
 from themis_sidecar.interceptor import CallInterceptor
 from themis_sidecar.logs import Logger
 from themis_sidecar.observe.telemetry import Telemetry
-from themis_sidecar.security.door import Door
 from themis_sidecar.service import JudgeService
+from themis_sidecar.versions.assembly import Fixed, Followed
 
 SERVICE = judge_pb2.DESCRIPTOR.services_by_name["JudgeService"].full_name
+VERSION_SERVICE = versions_pb2.DESCRIPTOR.services_by_name["VersionService"].full_name
 CLOSING_S = 0.5  # for last statuses to leave, and for those who watch health to be let go
 
 
@@ -44,33 +42,42 @@ class Server:
     """Bound but closed after `start`, so that a port in use is known before minutes go into loading a model."""
 
     def __init__(
-        self, judge: Judge, config: ServerConfig, logger: Logger, software_version: str, telemetry: Telemetry
+        self,
+        parts: Fixed | Followed,
+        config: ServerConfig,
+        logger: Logger,
+        software_version: str,
+        telemetry: Telemetry,
     ) -> None:
-        self._judge = judge
+        judging = parts.judging
+        self._residents = judging.residents
+        self._admission = judging.admission
+        self._door = judging.door
         self._telemetry = telemetry
         self._limits = config.limits
         self._host = config.listen.host
         self._port = config.listen.port
         self._gate = Gate(config.limits.max_calls)
         self._health = Health(SERVICE)
-        self._version: JudgeVersion | None = None
-        records = CallRecords(telemetry.metrics.items.answered)
-        self._door = Door(config.security, config.listen.host, records, logger)
         self._keeping_up: asyncio.Task[None] | None = None
         self._grpc = grpc.aio.server(
-            interceptors=[self._door.interceptor, CallInterceptor(SERVICE, records, logger, telemetry)],
+            interceptors=[
+                self._door.interceptor,
+                *(CallInterceptor(name, judging.records, logger, telemetry) for name in (SERVICE, VERSION_SERVICE)),
+            ],
             options=_options(config.listen, config.limits.max_message_bytes),
         )
-        self._admission = Admission(config.limits.max_queue_tokens, limits_of=self._door.limits_of)
-        service = JudgeService(judge, config.limits, self._admission, self._gate, records, software_version)
+        service = JudgeService(judging, config.limits, self._gate, software_version)
         telemetry.metrics.watch(
             ready=lambda: self._health.serving,
             calls=lambda: self._gate.calls,
             queue_tokens=lambda: self._admission.queued_tokens,
         )
         judge_pb2_grpc.add_JudgeServiceServicer_to_server(service, self._grpc)
+        versions_pb2_grpc.add_VersionServiceServicer_to_server(parts.service, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._grpc)
-        reflection.enable_server_reflection((SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._grpc)
+        names = (SERVICE, VERSION_SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._grpc)
 
     async def start(self) -> str:
         """Binds and answers health; the address is host:port with the real port. Raises OSError if it's taken."""
@@ -94,7 +101,7 @@ class Server:
         return ServerState(
             ready=self._health.serving,
             why_closed=self._gate.why_closed,
-            versions=(self._version,) if self._version is not None else (),
+            versions=tuple(resident.version for resident in self._residents.current_first),
             calls=self._gate.calls,
             queue_tokens=self._admission.queued_tokens,
             tokens_per_s=self._admission.tokens_per_s,
@@ -102,8 +109,6 @@ class Server:
 
     async def serve(self) -> None:
         """Lets calls in."""
-        self._version = self._judge.version
-        self._telemetry.metrics.swaps.started(self._version)
         self._gate.open()
         await self._health.serve()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import grpc
+from google.protobuf.message import Message as WireMessage
 
 from themis_judge.engines.base import Deadline
 from themis_judge.errors import InvalidItem
@@ -21,21 +23,18 @@ from themis_judge.items import (
     Result,
     Status,
 )
-from themis_judge.judge import Judge
 from themis_judge.validation import check_options
-from themis_judge.version import JudgeVersion
 from themis_proto.v1 import judge_pb2 as pb
 from themis_proto.v1 import judge_pb2_grpc
 from themis_sidecar import batch, convert
-from themis_sidecar.admission import Admission
 from themis_sidecar.batch import Job
-from themis_sidecar.calls import CallRecords
 from themis_sidecar.config import LimitsConfig
-from themis_sidecar.errors import CallerGone, CallTimeout, InvalidCall, Overloaded, Unavailable, UnknownVersion
+from themis_sidecar.errors import CallerGone, CallTimeout, InvalidCall, Overloaded, Unavailable
 from themis_sidecar.gate import Gate
 from themis_sidecar.stream import ScoreStream
+from themis_sidecar.versions.assembly import Judging
+from themis_sidecar.versions.residents import Resident
 
-MAX_QUOTED_CHARACTERS = 80
 MARGIN_SHARE = 0.1  # of a short deadline, where the configured margin would leave no time to judge
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -54,36 +53,35 @@ T = TypeVar("T")
 
 
 class JudgeService(judge_pb2_grpc.JudgeServiceServicer):
-    """The contract's methods over one judge. Errors of a call are raised as CallError, for the interceptor."""
+    """The contract's methods over the resident judges; a call keeps the one it began with. Errors of a call are raised
+    as CallError, for the interceptor."""
 
     def __init__(
         self,
-        judge: Judge,
+        judging: Judging,
         limits: LimitsConfig,
-        admission: Admission,
         gate: Gate,
-        records: CallRecords,
         software_version: str,
     ) -> None:
-        self._judge = judge
+        self._residents = judging.residents
+        self._holding = judging.holding
+        self._shadow = judging.shadow
         self._limits = limits
-        self._admission = admission
+        self._admission = judging.admission
         self._gate = gate
-        self._records = records
+        self._records = judging.records
         self._software_version = software_version
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
-        with self._gate.call():
-            version = self._resolve(request.options.version, "options.version")
+        async with self._call(request, request.options.version, "options.version", context) as (resident, deadline):
             options = _read_score_options(request.options)
-            deadline = self._deadline(context)
 
             def read(item: pb.Item) -> Job[Result]:
-                return self._score_job(item, options, deadline)
+                return self._score_job(resident, item, options, deadline)
 
             results = await self._run("items", request.items, read, Result, deadline)
             written = [
-                convert.write_result(item, f"items[{index}]", result, version)
+                convert.write_result(item, f"items[{index}]", result, resident.version)
                 for index, (item, result) in enumerate(zip(request.items, results, strict=True))
             ]
             return pb.ScoreResponse(results=written)
@@ -95,100 +93,128 @@ class JudgeService(judge_pb2_grpc.JudgeServiceServicer):
         with self._gate.call():
             deadline = self._deadline(context)
             first = await _first_message(request_iterator, deadline)
-            version = self._resolve(first.version, "options.version")
-            options = _read_score_options(first)
-            record = self._records.current
+            await self._holding.wait(first, deadline, self._records.current.caller.name)
+            with self._use(first.version, "options.version") as resident:
+                await self._stream(resident, _read_score_options(first), request_iterator, context, deadline)
 
-            async def answer(item: pb.StreamItem, where: str, result: Result) -> None:
-                record.items += 1
-                record.answered(result)
-                written = convert.write_result(item.item, where, result, version)
-                await _write(context, pb.StreamScoresResponse(result=pb.StreamResult(id=item.id, result=written)))
+    async def _stream(
+        self,
+        resident: Resident,
+        options: Options,
+        requests: AsyncIterator[pb.StreamScoresRequest],
+        context: Context,
+        deadline: Deadline,
+    ) -> None:
+        record = self._records.current
 
-            window = self._limits.stream_window
-            await _write(context, pb.StreamScoresResponse(opened=pb.StreamOpened(window=window, version=version.id)))
-            await ScoreStream(
-                read=lambda item, until: self._score_job(item, options, until),
-                answer=answer,
-                admission=self._admission.of(record.caller.name),
-                gate=self._gate,
-                deadline=deadline,
-                window=window,
-                max_item_bytes=self._limits.max_item_bytes,
-            ).run(request_iterator)
+        async def answer(item: pb.StreamItem, where: str, result: Result) -> None:
+            record.items += 1
+            record.answered(result)
+            written = convert.write_result(item.item, where, result, resident.version)
+            await _write(context, pb.StreamScoresResponse(result=pb.StreamResult(id=item.id, result=written)))
+
+        window = self._limits.stream_window
+        await _write(context, pb.StreamScoresResponse(opened=pb.StreamOpened(window=window, version=resident.id)))
+        await ScoreStream(
+            read=lambda item, until: self._score_job(resident, item, options, until),
+            answer=answer,
+            admission=self._admission.of(record.caller.name),
+            closings=(self._gate, resident),
+            deadline=deadline,
+            window=window,
+            max_item_bytes=self._limits.max_item_bytes,
+        ).run(requests)
 
     async def Compare(self, request: pb.CompareRequest, context: Context) -> pb.CompareResponse:
-        with self._gate.call():
-            version = self._resolve(request.options.version, "options.version")
+        async with self._call(request, request.options.version, "options.version", context) as (resident, deadline):
             orders, policy = _read_compare_options(request.options)
-            return_prompt = request.options.return_prompt
-            deadline = self._deadline(context)
+            return_prompt, judge = request.options.return_prompt, resident.judge
 
             def read(item: pb.Comparison) -> Job[CompareResult]:
                 comparison = convert.read_comparison(item)
                 return Job(
-                    self._judge.cost(comparison),
-                    lambda: self._judge.compare_one(comparison, orders, policy, return_prompt, deadline),
+                    judge.cost(comparison),
+                    lambda: judge.compare_one(comparison, orders, policy, return_prompt, deadline),
                 )
 
             results = await self._run("comparisons", request.comparisons, read, CompareResult, deadline)
             written = [
-                convert.write_comparison(item, f"comparisons[{index}]", result, version)
+                convert.write_comparison(item, f"comparisons[{index}]", result, resident.version)
                 for index, (item, result) in enumerate(zip(request.comparisons, results, strict=True))
             ]
             return pb.CompareResponse(results=written)
 
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
-        with self._gate.call():
-            version = self._resolve(request.version, "version")
-            deadline = self._deadline(context)
+        async with self._call(request, request.version, "version", context) as (resident, deadline):
+            judge = resident.judge
 
             def read(item: pb.Conversation) -> Job[Classification]:
                 messages = convert.read_messages(item.messages, "messages")
-                return Job(self._judge.cost(messages), lambda: self._judge.classify_one(messages, deadline))
+                return Job(judge.cost(messages), lambda: judge.classify_one(messages, deadline))
 
             results = await self._run("conversations", request.conversations, read, Classification, deadline)
             written = [
-                convert.write_classification(item, f"conversations[{index}]", result, version, self._judge.scenarios)
+                convert.write_classification(item, f"conversations[{index}]", result, resident.version, judge.scenarios)
                 for index, (item, result) in enumerate(zip(request.conversations, results, strict=True))
             ]
             return pb.ClassifyResponse(results=written)
 
     async def Difficulty(self, request: pb.DifficultyRequest, context: Context) -> pb.DifficultyResponse:
-        with self._gate.call():
-            version = self._resolve(request.version, "version")
-            return_tokens = request.return_tokens
-            deadline = self._deadline(context)
+        async with self._call(request, request.version, "version", context) as (resident, deadline):
+            return_tokens, judge = request.return_tokens, resident.judge
 
             def read(item: pb.DifficultyItem) -> Job[Difficulty]:
                 prompt, answer = convert.read_difficulty_prompt(item), item.answer
-                answer_tokens = self._judge.cost((Message.of("assistant", answer),))
+                answer_tokens = judge.cost((Message.of("assistant", answer),))
                 return Job(
-                    self._judge.cost(prompt) + 2 * answer_tokens,  # after the prompt, and alone
-                    lambda: self._judge.difficulty_one(prompt, answer, return_tokens, deadline),
+                    judge.cost(prompt) + 2 * answer_tokens,  # after the prompt, and alone
+                    lambda: judge.difficulty_one(prompt, answer, return_tokens, deadline),
                 )
 
             results = await self._run("items", request.items, read, Difficulty, deadline)
             written = [
-                convert.write_difficulty(item, f"items[{index}]", result, version)
+                convert.write_difficulty(item, f"items[{index}]", result, resident.version)
                 for index, (item, result) in enumerate(zip(request.items, results, strict=True))
             ]
             return pb.DifficultyResponse(results=written)
 
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
-        with self._gate.call():
-            version = self._judge.version
+        async with self._call(request, "", "", context) as (current, _):
             return pb.DescribeResponse(
-                current=version.id,
-                versions=[convert.write_version(version)],
-                scenarios=[convert.write_scenario(scenario) for scenario in self._judge.scenarios.values()],
+                current=current.id,
+                versions=[convert.write_version(one.version) for one in self._residents.all if not one.leaving],
+                scenarios=[convert.write_scenario(scenario) for scenario in current.judge.scenarios.values()],
                 limits=convert.write_limits(self._limits),
                 software_version=self._software_version,
             )
 
-    def _score_job(self, item: pb.Item, options: Options, deadline: Deadline) -> Job[Result]:
-        read = convert.read_item(item)
-        return Job(self._judge.cost(read, options), lambda: self._judge.score_one(read, options, deadline))
+    @asynccontextmanager
+    async def _call(
+        self, request: WireMessage, asked: str, field: str, context: Context
+    ) -> AsyncIterator[tuple[Resident, Deadline]]:
+        """A call that was let in, with the judge that it keeps to its end, and its deadline."""
+        with self._gate.call():
+            deadline = self._deadline(context)
+            await self._holding.wait(request, deadline, self._records.current.caller.name)
+            with self._use(asked, field) as resident:
+                yield resident, deadline
+
+    @contextmanager
+    def _use(self, asked: str, field: str) -> Iterator[Resident]:
+        with self._residents.use(asked, field) as resident:
+            self._records.current.version = resident.id
+            yield resident
+
+    def _score_job(self, resident: Resident, item: pb.Item, options: Options, deadline: Deadline) -> Job[Result]:
+        read, judge = convert.read_item(item), resident.judge
+
+        async def score() -> Result:
+            result = await judge.score_one(read, options, deadline)
+            if resident is self._residents.current:
+                self._shadow.offer(read, options, result)
+            return result
+
+        return Job(judge.cost(read, options), score)
 
     async def _run(
         self,
@@ -224,15 +250,6 @@ class JudgeService(judge_pb2_grpc.JudgeServiceServicer):
             raise Unavailable(error)
         if statuses == {Status.OVERLOADED}:
             raise Overloaded(error, self._admission.retry_after_s())
-
-    def _resolve(self, asked: str, field: str) -> JudgeVersion:
-        current = self._judge.version
-        if asked and asked != current.id:
-            raise UnknownVersion(
-                f"{field}: no version {asked[:MAX_QUOTED_CHARACTERS]!r} here; the current one is {current.id!r}"
-            )
-        self._records.current.version = current.id
-        return current
 
     def _deadline(self, context: Context) -> Deadline:
         """The caller's, a little early, and never later than the server's."""

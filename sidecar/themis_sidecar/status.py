@@ -14,6 +14,8 @@ from themis_sidecar.errors import (
     CallerGone,
     CallError,
     CallTimeout,
+    Conflict,
+    FailedPrecondition,
     Forbidden,
     InvalidCall,
     Overloaded,
@@ -28,6 +30,8 @@ PUSHBACK_KEY = "grpc-retry-pushback-ms"  # what gRPC's own retries wait for
 _CODES: dict[type[CallError], grpc.StatusCode] = {
     InvalidCall: grpc.StatusCode.INVALID_ARGUMENT,
     UnknownVersion: grpc.StatusCode.NOT_FOUND,
+    FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
+    Conflict: grpc.StatusCode.ABORTED,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     CallerGone: grpc.StatusCode.CANCELLED,

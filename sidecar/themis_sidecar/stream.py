@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from themis_judge.engines.base import Deadline
 from themis_judge.errors import InvalidItem
@@ -13,13 +13,21 @@ from themis_proto.v1 import judge_pb2 as pb
 from themis_sidecar.admission import CallerAdmission
 from themis_sidecar.batch import Job, check_size, invalid, launch, outcome, timed_out
 from themis_sidecar.errors import CallTimeout, InvalidCall, Unavailable
-from themis_sidecar.gate import Gate
 
 STREAM_ITEM, ITEM = "item", "item.item"  # paths from a StreamScoresRequest
 LAST_ANSWERS_S = 1.0  # for a caller to read the answers that tell it that the time is over
 
 Read = Callable[[pb.Item, Deadline], Job[Result]]
 Answer = Callable[[pb.StreamItem, str, Result], Awaitable[None]]  # the str: the path of what the result is about
+
+
+class Closing(Protocol):
+    """What may ask streams to wind down, for a reason that it gives once `shut` is set."""
+
+    @property
+    def shut(self) -> asyncio.Event: ...
+    @property
+    def why_closed(self) -> str: ...
 
 
 class ScoreStream:
@@ -31,7 +39,7 @@ class ScoreStream:
         read: Read,
         answer: Answer,
         admission: CallerAdmission,
-        gate: Gate,
+        closings: Sequence[Closing],
         deadline: Deadline,
         window: int,
         max_item_bytes: int,
@@ -39,7 +47,7 @@ class ScoreStream:
         self._read = read
         self._answer = answer
         self._admission = admission
-        self._gate = gate
+        self._closings = closings
         self._deadline = deadline
         self._max_item_bytes = max_item_bytes
         self._room = asyncio.Semaphore(window)
@@ -56,9 +64,9 @@ class ScoreStream:
         started is answered first.
         """
         reading = asyncio.create_task(self._take_all(requests))
-        shut = asyncio.create_task(self._gate.shut.wait())
+        shut = [asyncio.create_task(closing.shut.wait()) for closing in self._closings]
         try:
-            await self._first_of(reading, shut, timeout_s=self._deadline.remaining_s())
+            await self._first_of(reading, *shut, timeout_s=self._deadline.remaining_s())
             complete = reading.done()
             if complete:
                 reading.result()
@@ -67,7 +75,7 @@ class ScoreStream:
             if not complete:
                 raise self._ended_early()
         finally:
-            for task in (reading, shut, *self._tasks):
+            for task in (reading, *shut, *self._tasks):
                 task.cancel()
 
     async def _take_all(self, requests: AsyncIterator[pb.StreamScoresRequest]) -> None:
@@ -157,6 +165,7 @@ class ScoreStream:
         return bool(done)
 
     def _ended_early(self) -> Exception:
-        if self._gate.shut.is_set():
-            return Unavailable(self._gate.why_closed)
+        for closing in self._closings:
+            if closing.shut.is_set():
+                return Unavailable(closing.why_closed)
         return CallTimeout("the call's time is over; what was not answered was not judged; open another stream")

@@ -1,6 +1,6 @@
-"""The contract as plain data, for comparing with what was agreed: judge_descriptor.json.
+"""The contract as plain data, for comparing with what was agreed: NAME_descriptor.json for each NAME.proto.
 
-Renew that file, after a change that is meant, with: .venv/bin/python -m tests.contract.descriptor
+Renew those files, after a change that is meant, with: .venv/bin/python -m tests.contract.descriptor
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
@@ -16,17 +17,21 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorProto,
 )
 
-from themis_proto.v1 import judge_pb2
+from themis_proto.v1 import judge_pb2, versions_pb2
 
-GOLDEN = Path(__file__).with_name("judge_descriptor.json")
+FILES: dict[str, FileDescriptor] = {"judge": judge_pb2.DESCRIPTOR, "versions": versions_pb2.DESCRIPTOR}
 
 Lines = dict[str, dict[str, str]]
 
 
-def contract() -> dict[str, Lines]:
+def golden(name: str) -> Path:
+    return Path(__file__).with_name(f"{name}_descriptor.json")
+
+
+def contract(name: str) -> dict[str, Lines]:
     """Messages' fields, enums' values and services' methods, each under its name, one line each."""
     file = FileDescriptorProto()
-    judge_pb2.DESCRIPTOR.CopyToProto(file)
+    FILES[name].CopyToProto(file)
     found: dict[str, Lines] = {"messages": {}, "enums": {}, "services": {}}
     _add_enums(found, file.package, file.enum_type)
     _add_messages(found, file.package, file.message_type)
@@ -67,4 +72,5 @@ def _line(message: DescriptorProto, field: FieldDescriptorProto) -> str:
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(json.dumps(contract(), indent=1) + "\n")
+    for name in FILES:
+        golden(name).write_text(json.dumps(contract(name), indent=1) + "\n")

@@ -23,6 +23,7 @@ from themis_sidecar.http.status import StatusPage
 from themis_sidecar.logs import make_logger
 from themis_sidecar.observe.telemetry import Telemetry
 from themis_sidecar.server import Server
+from themis_sidecar.versions.assembly import Fixed
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -41,12 +42,18 @@ class Observed:
     """http: a client of the second port; address: of the second port."""
 
     judge: FakeJudge
+    parts: Fixed
     server: Server
     telemetry: Telemetry
     stub: Any
     http: httpx.AsyncClient
     address: str
     log: io.StringIO
+
+    async def serve(self) -> None:
+        """As if the judge had just been loaded."""
+        self.parts.supply.admit()
+        await self.server.serve()
 
     async def samples(self) -> Samples:
         return parsed((await self.http.get("/metrics")).text)
@@ -64,9 +71,11 @@ async def observed(
     http: HttpConfig | None = None,
     clock: Callable[[], float] = lambda: 1_700_000_000.0,
 ) -> AsyncIterator[Observed]:
-    """Bound, and closed until `server.serve()`. authorize: the server's own by default."""
+    """Bound, and closed until `serve()`. authorize: the server's own by default."""
     log, telemetry, config = io.StringIO(), Telemetry.untraced("1.2.3"), config or make_config()
-    server = Server(judge, config, make_logger(LogConfig(), log), "1.2.3", telemetry)
+    logger = make_logger(LogConfig(), log)
+    parts = Fixed.make(judge, config, logger, telemetry)
+    server = Server(parts, config, logger, "1.2.3", telemetry)
     status = StatusPage(server, config, telemetry, "1.2.3", clock)
     routes = observation_routes(telemetry.metrics.registry, status, authorize or server.lets_in)
     port = HttpPort(http or HttpConfig(port=0), routes)
@@ -78,7 +87,7 @@ async def observed(
             httpx.AsyncClient(base_url=f"http://{http_address}") as client,
         ):
             stub = judge_pb2_grpc.JudgeServiceStub(channel)
-            yield Observed(judge, server, telemetry, stub, client, http_address, log)
+            yield Observed(judge, parts, server, telemetry, stub, client, http_address, log)
     finally:
         await server.stop()
         await port.stop()

@@ -28,6 +28,7 @@ from themis_sidecar.config import EngineConfig, LimitsConfig, ListenConfig, LogC
 from themis_sidecar.logs import make_logger
 from themis_sidecar.observe.telemetry import Telemetry
 from themis_sidecar.server import Server
+from themis_sidecar.versions.assembly import Fixed
 
 SERVER_NAME = "judge.example"
 VALID_FROM = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
@@ -159,7 +160,10 @@ async def guarded(judge: FakeJudge | None = None, host: str = "127.0.0.1", **par
         limits=LimitsConfig(**{"drain_notice_s": 0, "answer_margin_s": 0} | parts.get("limits", {})),
         security=SecurityConfig(**{"reload_s": RELOAD_S} | parts.get("security", {})),
     )
-    server = Server(judge, config, make_logger(LogConfig(), log), "1.2.3", Telemetry.untraced("1.2.3"))
+    logger, telemetry = make_logger(LogConfig(), log), Telemetry.untraced("1.2.3")
+    made = Fixed.make(judge, config, logger, telemetry)
+    made.supply.admit()
+    server = Server(made, config, logger, "1.2.3", telemetry)
     address = await server.start()
     await server.serve()
     try:

@@ -40,6 +40,7 @@ from themis_sidecar.config import EngineConfig, LimitsConfig, ListenConfig, LogC
 from themis_sidecar.logs import Logger, make_logger
 from themis_sidecar.observe.telemetry import Telemetry
 from themis_sidecar.server import Server
+from themis_sidecar.versions.assembly import Fixed
 
 VERSION = "fake-0123456789ab"
 USAGE = Usage(prompt_tokens=40, cached_tokens=10, completion_tokens=2, queued_s=0.5, computed_s=0.25)
@@ -232,7 +233,10 @@ async def serving(judge: FakeJudge, log_text: bool = False, **limits: Any) -> As
 
 
 def make_server(judge: Judge, logger: Logger, **limits: Any) -> Server:
-    return Server(judge, make_config(**limits), logger, "1.2.3", Telemetry.untraced("1.2.3"))
+    config, telemetry = make_config(**limits), Telemetry.untraced("1.2.3")
+    parts = Fixed.make(judge, config, logger, telemetry)
+    parts.supply.admit()
+    return Server(parts, config, logger, "1.2.3", telemetry)
 
 
 def make_config(port: int = 0, **limits: Any) -> ServerConfig:

@@ -33,7 +33,7 @@ async def code_of(call: Any) -> grpc.StatusCode:
 async def known_traffic(served: Observed) -> None:
     """Score: 3 rated, 1 invalid, 1 off format, then an unexpected error and a bad call; a stream of 2; 1 comparison;
     2 classified."""
-    await served.server.serve()
+    await served.serve()
     stub, source = served.stub, item()
     await stub.Score(pb.ScoreRequest(items=[item("a", CANARY), item("b"), item("invalid"), item("off")]))
     await stub.Score(pb.ScoreRequest(items=[item("c")]))
@@ -104,7 +104,7 @@ async def test_a_scrape_after_known_calls_gives_their_counts() -> None:
 
 async def test_what_goes_on_can_be_scraped_while_it_does() -> None:
     async with observed(FakeJudge()) as served:
-        await served.server.serve()
+        await served.serve()
         held = asyncio.ensure_future(served.stub.Score(pb.ScoreRequest(items=[item("hold 1"), item("hold 2")])))
         await served.judge.until(lambda: len(served.judge.started) == 2)
         samples = await served.samples()
@@ -118,7 +118,7 @@ async def test_what_goes_on_can_be_scraped_while_it_does() -> None:
 
 async def test_refusals_are_counted_as_calls_and_their_items_not_at_all() -> None:
     async with observed(FakeJudge(), make_config(max_queue_tokens=15)) as served:
-        await served.server.serve()
+        await served.serve()
         held = asyncio.ensure_future(served.stub.Score(pb.ScoreRequest(items=[item("hold")])))
         await served.judge.until(lambda: bool(served.judge.started))
         refused = served.stub.Score(pb.ScoreRequest(items=[item("more")]))
@@ -144,7 +144,7 @@ async def test_health_from_loading_to_draining() -> None:
         loading = await served.http.get("/readyz")
         assert (await served.http.get("/healthz")).status_code == 200
         assert at(await served.samples(), "themis_ready") == 0
-        await served.server.serve()
+        await served.serve()
         serving = await served.http.get("/readyz")
         assert at(await served.samples(), "themis_ready") == 1
         await served.server.drain()
@@ -157,7 +157,7 @@ async def test_health_from_loading_to_draining() -> None:
 
 async def test_a_failed_engine_shows() -> None:
     async with observed(FakeJudge()) as served:
-        await served.server.serve()
+        await served.serve()
         await served.server.fail("stuck")
         assert at(await served.samples(), "themis_engine_failures_total") == 1
         assert "the engine failed: stuck" in (await served.http.get("/readyz")).text

@@ -16,7 +16,7 @@ async def test_the_status_page_asks_for_a_caller_s_token_and_probes_for_none(tmp
     callers = write_callers(tmp_path / "callers.yaml", entry("trainer", TOKEN))
     config = make_config().model_copy(update={"security": SecurityConfig(callers_file=callers)})
     async with observed(FakeJudge(), config) as served:
-        await served.server.serve()
+        await served.serve()
         codes = {
             sent: (await served.http.get("/statusz", headers={"authorization": sent} if sent else {})).status_code
             for sent in ("", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}")

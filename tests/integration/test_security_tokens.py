@@ -123,9 +123,9 @@ async def test_health_needs_no_token_and_reflection_does(callers: Path) -> None:
             watch = health.Watch(health_pb2.HealthCheckRequest())
             assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
             watch.cancel()
-            assert await listed(channel, bearer(TOKEN)) == 3
+            assert await listed(channel, bearer(TOKEN)) == 4
             if is_open:
-                assert await listed(channel, NO_CALLER) == 3
+                assert await listed(channel, NO_CALLER) == 4
             else:
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await listed(channel, NO_CALLER)

@@ -21,6 +21,7 @@ from themis_sidecar.config import EngineConfig, ListenConfig, LogConfig, ServerC
 from themis_sidecar.logs import make_logger
 from themis_sidecar.observe.telemetry import Telemetry
 from themis_sidecar.server import Server
+from themis_sidecar.versions.assembly import Fixed
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -116,7 +117,10 @@ async def test_the_whole_path_through_the_server(vllm_small: VLLMEngine) -> None
     judge = await loaded(vllm_small)
     config = ServerConfig(engine=EngineConfig(kind="vllm", model="m"), listen=ListenConfig(port=0), log=LogConfig())
     log = io.StringIO()
-    server = Server(judge, config, make_logger(config.log, log), "test", Telemetry.untraced("test"))
+    logger, telemetry = make_logger(config.log, log), Telemetry.untraced("test")
+    parts = Fixed.make(judge, config, logger, telemetry)
+    parts.supply.admit()
+    server = Server(parts, config, logger, "test", telemetry)
     address = await server.start()
     await server.serve()
     group = [ClientItem(QUESTIONS[3], f"{line}, a xylophone.", scenario="open_qa") for line in RESPONSES]

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from themis_judge.digests import weights_files
 from themis_judge.engines.base import EngineUnavailable
 
 CONFIGURATIONS = ("config.json", "tokenizer_config.json", "processor_config.json")
@@ -19,7 +20,7 @@ SAFE = ".safetensors"
 
 def check_folder(folder: Path, trust_remote_code: bool = False, what: str = "engine.model") -> list[Path]:
     """The files of weights, sorted. Raises EngineUnavailable, naming `what` and saying what is not loaded."""
-    weights = sorted(folder.glob(f"*{SAFE}"))
+    weights = weights_files(folder)
     if not weights:
         pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
         found = f"only {pickles[0]}, which could run code when it is read" if pickles else "no weights"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from themis_judge.digests import file_digest
 from themis_judge.engines.base import EngineUnavailable
 from themis_judge.engines.folders import check_folder
 
@@ -32,16 +32,6 @@ def locate(model: str, trust_remote_code: bool = False) -> Loaded:
     elif not path.is_dir():
         path = _fetched(model, trust_remote_code)
     return Loaded(path, name, file_digest(*check_folder(path, trust_remote_code)), trust_remote_code)
-
-
-def file_digest(*files: Path) -> str:
-    """Hex SHA-256 over the files' contents, in the order given."""
-    hashed = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                hashed.update(chunk)
-    return hashed.hexdigest()
 
 
 def _dequantised(file: Path) -> Path:

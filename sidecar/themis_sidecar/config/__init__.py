@@ -6,12 +6,14 @@ from themis_sidecar.config.section import Section
 from themis_sidecar.config.security import CallerLimitsConfig, SecurityConfig, TlsConfig
 from themis_sidecar.config.server import Launch, ServerConfig, read_command_line
 from themis_sidecar.config.serving import JudgeConfig, LimitsConfig, ListenConfig, LogConfig
+from themis_sidecar.config.versions import KafkaConfig, StoreConfig, VersionsConfig
 
 __all__ = [
     "CallerLimitsConfig",
     "EngineConfig",
     "HttpConfig",
     "JudgeConfig",
+    "KafkaConfig",
     "Launch",
     "LimitsConfig",
     "ListenConfig",
@@ -20,9 +22,11 @@ __all__ = [
     "Section",
     "SecurityConfig",
     "ServerConfig",
+    "StoreConfig",
     "TlsConfig",
     "TracingConfig",
     "TransformersConfig",
     "VLLMConfig",
+    "VersionsConfig",
     "read_command_line",
 ]

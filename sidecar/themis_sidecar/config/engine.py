@@ -115,8 +115,8 @@ class EngineConfig(Section):
 
     kind: Literal["transformers", "vllm", "openai"] = "transformers"
     """The engine."""
-    model: str = Field(min_length=1)
-    """A folder, a GGUF file or a model's name, as the engine takes it."""
+    model: str = ""
+    """A folder, a GGUF file or a model's name, as the engine takes it; needed where there is no store."""
     trust_remote_code: bool = False
     """Dangerous: runs code that comes with the model, with all that this process may do and read. Without it a model
     that names such code is refused."""

@@ -22,6 +22,7 @@ from themis_sidecar.config.engine import EngineConfig
 from themis_sidecar.config.observe import HttpConfig, TracingConfig
 from themis_sidecar.config.security import SecurityConfig
 from themis_sidecar.config.serving import JudgeConfig, LimitsConfig, ListenConfig, LogConfig
+from themis_sidecar.config.versions import StoreConfig, VersionsConfig
 
 
 class ServerConfig(BaseSettings):
@@ -37,17 +38,32 @@ class ServerConfig(BaseSettings):
     )
 
     listen: ListenConfig = ListenConfig()
-    engine: EngineConfig
+    engine: EngineConfig = EngineConfig()
     judge: JudgeConfig = JudgeConfig()
     limits: LimitsConfig = LimitsConfig()
     log: LogConfig = LogConfig()
     http: HttpConfig = HttpConfig()
     tracing: TracingConfig = TracingConfig()
     security: SecurityConfig = SecurityConfig()
+    store: StoreConfig = StoreConfig()
+    versions: VersionsConfig = VersionsConfig()
 
     @model_validator(mode="after")
     def _tokens_are_safe(self) -> ServerConfig:
         self.security.check_host(self.listen.host)
+        return self
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ServerConfig:
+        """Weights come from a model or from a store: with both, nobody could say which judge is meant."""
+        if self.store.url is None and not self.engine.model:
+            raise ValueError("engine.model: is needed, or store.url in its place")
+        if self.store.url is not None and self.engine.model:
+            raise ValueError("engine.model: the store's versions bring the models; set engine.model or store.url")
+        if self.store.url is not None and self.engine.kind == "openai":
+            raise ValueError("engine.kind: an endpoint's weights can't be exchanged; use store.url with another engine")
+        if self.store.url is not None and self.judge != JudgeConfig():
+            raise ValueError("judge: with store.url each version brings these settings; publish them with it")
         return self
 
     @classmethod

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from themis_judge.engines.base import Batch
-from themis_proto.v1 import judge_pb2
+from themis_proto.v1 import judge_pb2, versions_pb2
 from themis_sidecar.calls import CallRecord
 from themis_sidecar.observe.families import POWERS_OF_TWO, SECONDS, Children
 from themis_sidecar.observe.items import ItemMetrics
 from themis_sidecar.observe.swaps import SwapMetrics
 
-SERVICE = judge_pb2.DESCRIPTOR.services_by_name["JudgeService"]
+SERVICES = (
+    judge_pb2.DESCRIPTOR.services_by_name["JudgeService"],
+    versions_pb2.DESCRIPTOR.services_by_name["VersionService"],
+)
 
 
 class CallMetrics:
@@ -44,7 +47,7 @@ class CallMetrics:
         )
 
         # A series that begins with 1 is no increase to Prometheus: alerts on these codes would miss the first one.
-        for method in SERVICE.methods:
+        for method in (method for service in SERVICES for method in service.methods):
             for code in ("INTERNAL", "RESOURCE_EXHAUSTED"):
                 self._calls(method.name, code)
 

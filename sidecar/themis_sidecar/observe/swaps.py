@@ -48,10 +48,9 @@ class SwapMetrics:
         self._promotions.inc()
         self._make_current(version)
 
-    def rolled_back(self, version: JudgeVersion) -> None:
-        """`version` is current again."""
+    def rolled_back(self) -> None:
+        """This replica had the fleet go back to what it had before; each replica follows by a promotion, if at all."""
         self._rollbacks.inc()
-        self._make_current(version)
 
     def forget_version(self, version: str) -> None:
         self._current.forget(version)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from opentelemetry.trace import Span, Status, StatusCode, Tracer, get_current_span
 
@@ -21,6 +22,8 @@ from themis_judge.engines.base import (
     Tokenizer,
     Usage,
 )
+
+_MAKES_ENGINES = ("adapted", "background")
 
 
 class TracedEngine:
@@ -68,6 +71,17 @@ class TracedEngine:
             told = await self._engine.loglikelihood(prompt, continuation, deadline)
             _tell(span, told.usage)
         return told
+
+    def __getattr__(self, name: str) -> Any:
+        """What the engine offers beside; the engines that it makes (Adaptable, Prioritised) are traced as it is."""
+        offered = getattr(self._engine, name)
+        if name not in _MAKES_ENGINES:
+            return offered
+
+        def make(*arguments: Any) -> Engine:
+            return TracedEngine(offered(*arguments), self._tracer)
+
+        return make
 
     @contextmanager
     def _span(self, question: str) -> Iterator[Span]:

@@ -8,12 +8,12 @@ import subprocess
 import sys
 
 import themis_client
-from themis_client import AsyncClient, Client
+from themis_client import AsyncClient, AsyncVersions, Client
 
 METHODS = {
     "AsyncClient.__init__": (
         "target=localhost:50051 *version=None *timeout_s=300.0 *retry= *replicas= *batch_items=None "
-        "*credentials=None *token=None *tls=None *token_file=None *runtime= *lookup="
+        "*credentials=None *token=None *tls=None *token_file=None *lease=None *runtime= *lookup="
     ),
     "AsyncClient.classify": "conversations *version=None *timeout_s=None",
     "AsyncClient.close": "",
@@ -24,9 +24,19 @@ METHODS = {
     "AsyncClient.refresh_version": "*timeout_s=None",
     "AsyncClient.score": "items *options= *timeout_s=None",
     "AsyncClient.stream": "items *options= *timeout_s=None *item_timeout_s=None",
+    "AsyncVersions.__init__": "dispatcher deadline runtime",
+    "AsyncVersions.acquire": "version holder *ttl_s *timeout_s=None",
+    "AsyncVersions.hold": "version policy *timeout_s=None",
+    "AsyncVersions.list": "*timeout_s=None",
+    "AsyncVersions.load": "version *shadow_share=None *by= *why= *wait_s=0.0 *timeout_s=None",
+    "AsyncVersions.promote": "version *expected_current= *force=False *by= *why= *wait_s=0.0 *timeout_s=None",
+    "AsyncVersions.release": "lease_id *timeout_s=None",
+    "AsyncVersions.renew": "lease *ttl_s *timeout_s=None",
+    "AsyncVersions.retire": "version *unload_only=False *by= *why= *wait_s=0.0 *timeout_s=None",
+    "AsyncVersions.stop_shadow": "*by= *why= *wait_s=0.0 *timeout_s=None",
     "Client.__init__": (
         "target=localhost:50051 *version=None *timeout_s=300.0 *retry= *replicas= *batch_items=None "
-        "*credentials=None *token=None *tls=None *token_file=None"
+        "*credentials=None *token=None *tls=None *token_file=None *lease=None"
     ),
     "Client.classify": "conversations *version=None *timeout_s=None",
     "Client.close": "",
@@ -34,6 +44,7 @@ METHODS = {
     "Client.compare_async": "comparisons *options= *timeout_s=None",
     "Client.describe": "*timeout_s=None",
     "Client.difficulty": "items *version=None *return_tokens=False *timeout_s=None",
+    "Client.manage": "work *timeout_s=None",
     "Client.refresh_version": "*timeout_s=None",
     "Client.score": "items *options= *timeout_s=None",
     "Client.score_async": "items *options= *timeout_s=None",
@@ -41,6 +52,16 @@ METHODS = {
 }
 
 VALUES = {
+    "Agreement": "version compared same_rating_share mean_absolute_difference dropped failed",
+    "DesiredState": "number current resident shadow previous by at why",
+    "FleetState": "desired replicas reached=None",
+    "Lease": "id version holder expires_at",
+    "LeasePolicy": "holder ttl_s=600.0",
+    "Listing": "versions fleet answering store_problem",
+    "ReplicaState": ("replica at applied current residents queue_tokens held_calls problem shadow stale"),
+    "ResidentVersion": "version status detail",
+    "Shadow": "version share",
+    "StoredVersion": "id name created_at parent base_model kind template_digest bytes problem leases",
     "Classified": "scenario version key= probabilities= label_mass=None",
     "CompareOptions": "orders= version=None reasoning_policy= return_prompt=False",
     "Compared": (
@@ -114,7 +135,7 @@ def _parameter(one: inspect.Parameter) -> str:
 def methods() -> dict[str, str]:
     return {
         f"{owner.__name__}.{name}": parameters(function)
-        for owner in (AsyncClient, Client)
+        for owner in (AsyncClient, AsyncVersions, Client)
         for name, function in inspect.getmembers(owner, inspect.isfunction)
         if name == "__init__" or not name.startswith("_")
     }

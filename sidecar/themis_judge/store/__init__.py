@@ -1,0 +1,60 @@
+"""Versions of judges: published, fetched, agreed upon by a fleet. No gRPC, no torch."""
+
+from themis_judge.store.clock import Clock, SystemClock, read_time, written
+from themis_judge.store.errors import (
+    CacheFull,
+    Conflict,
+    CorruptEntry,
+    CorruptVersion,
+    InUse,
+    Refused,
+    StoreError,
+    StoreUnavailable,
+    UnknownVersion,
+)
+from themis_judge.store.store import DEFAULT_CACHE_BYTES, JudgeStore, version_scenarios
+from themis_judge.store.types import (
+    BrokenVersion,
+    Collected,
+    DesiredState,
+    Draft,
+    FileEntry,
+    HealthPrompt,
+    Kind,
+    Lease,
+    Manifest,
+    ReplicaReport,
+    Shadow,
+    Tombstone,
+)
+
+__all__ = [
+    "DEFAULT_CACHE_BYTES",
+    "BrokenVersion",
+    "CacheFull",
+    "Clock",
+    "Collected",
+    "Conflict",
+    "CorruptEntry",
+    "CorruptVersion",
+    "DesiredState",
+    "Draft",
+    "FileEntry",
+    "HealthPrompt",
+    "InUse",
+    "JudgeStore",
+    "Kind",
+    "Lease",
+    "Manifest",
+    "Refused",
+    "ReplicaReport",
+    "Shadow",
+    "StoreError",
+    "StoreUnavailable",
+    "SystemClock",
+    "Tombstone",
+    "UnknownVersion",
+    "read_time",
+    "version_scenarios",
+    "written",
+]
