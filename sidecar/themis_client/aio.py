@@ -16,6 +16,7 @@ import grpc
 
 from themis_client import decode, encode
 from themis_client.addresses import Lookup, Target, getaddrinfo
+from themis_client.attempts import Observer, unobserved
 from themis_client.batches import BatchLimits
 from themis_client.calls import (
     CLASSIFY,
@@ -65,6 +66,7 @@ class AsyncClient:
     batch_items: the most items of one message; None is what the server allows.
     credentials: TLS; None is plaintext. token: sent as a bearer token with every call.
     runtime, lookup: time, chance and name resolution, for tests.
+    observe: called with every attempt, those that are retried included.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class AsyncClient:
         token: str | None = None,
         runtime: Runtime = Runtime(),  # noqa: B008 - frozen
         lookup: Lookup = getaddrinfo,
+        observe: Observer = unobserved,
     ) -> None:
         where = Target.parse(target)
         authority = f"{where.name}:{where.port}" if where.changes else ""
@@ -87,8 +90,9 @@ class AsyncClient:
         self._timeout_s = timeout_s
         self._batch_items = batch_items
         self._replicas = Replicas(where, Connector(credentials, token, authority), replicas, runtime, lookup)
-        self._dispatcher = Dispatcher(self._replicas, retry, runtime)
+        self._dispatcher = Dispatcher(self._replicas, retry, runtime, observe)
         self._retry = retry
+        self._observe = observe
         self._version = None if version == CURRENT else version
         self._description: Description | None = None
         self._describing = asyncio.Lock()
@@ -230,7 +234,7 @@ class AsyncClient:
             deadline=deadline,
             item_timeout_s=item_timeout_s,
         )
-        results = ScoreStream(self._replicas, self._retry, self._runtime, settings).results(items)
+        results = ScoreStream(self._replicas, self._retry, self._runtime, settings, self._observe).results(items)
         async with contextlib.aclosing(results):
             async for result in results:
                 yield result

@@ -4,6 +4,7 @@ from themis_sidecar.config.engine import EngineConfig, OpenAIConfig, Transformer
 from themis_sidecar.config.section import Section
 from themis_sidecar.config.server import Launch, ServerConfig, read_command_line
 from themis_sidecar.config.serving import JudgeConfig, LimitsConfig, ListenConfig, LogConfig
+from themis_sidecar.config.supervisor import SupervisorConfig
 
 __all__ = [
     "EngineConfig",
@@ -15,6 +16,7 @@ __all__ = [
     "OpenAIConfig",
     "Section",
     "ServerConfig",
+    "SupervisorConfig",
     "TransformersConfig",
     "read_command_line",
 ]
