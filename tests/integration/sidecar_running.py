@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 ROOT = Path(__file__).parents[2]
 FAKE = "tests.integration.sidecar_process"
@@ -35,13 +36,19 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, *arguments: str, module: str = FAKE, port: int = 0, **environment: str) -> Iterator[Running]:
+def running(
+    folder: Path,
+    *arguments: str,
+    module: str = FAKE,
+    port: int = 0,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Running]:
     """A server from serving to killed; `folder` gets its log and its ready file."""
     folder.mkdir(parents=True, exist_ok=True)
     ready, log = folder / "ready", folder / "log"
     command = [sys.executable, "-m", module, *FLAGS, "--listen.port", str(port), "--ready-file", str(ready), *arguments]
     with log.open("ab") as stream:
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stderr=stream)
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stderr=stream)
     try:
         yield Running(wait_for_address(ready, process, log), process, log)
     finally:

@@ -118,15 +118,15 @@ def test_a_supervisor_that_is_killed_takes_its_server_along(tmp_path: Path) -> N
 # ------------------------------------------------------------------------------------------- when it stops trying
 
 
-def supervisor(code: str, tmp_path: Path, **config: Any) -> Supervisor:
+async def supervised(code: str, log: Path, **config: Any) -> int:
+    """The exit code of a supervisor around a process that runs `code`."""
     settings = SupervisorConfig(**{"first_wait_s": 0.01, "longest_wait_s": 0.02} | config)
-    with (tmp_path / "log").open("a") as stream:
-        logger = make_logger(LogConfig(), os.fdopen(os.dup(stream.fileno()), "a", buffering=1))
-    return Supervisor([sys.executable, "-c", code], settings, logger)
+    with log.open("a", buffering=1) as stream:
+        return await Supervisor([sys.executable, "-c", code], settings, make_logger(LogConfig(), stream)).run()
 
 
 async def test_it_gives_up_after_quick_failures(tmp_path: Path) -> None:
-    assert await supervisor("raise SystemExit(3)", tmp_path, quick_failures=4).run() == 3
+    assert await supervised("raise SystemExit(3)", tmp_path / "log", quick_failures=4) == 3
     assert len(events(tmp_path / "log", "started")) == 4
     assert [line["wait_s"] for line in events(tmp_path / "log", "restarting")] == [0.01, 0.02, 0.02]
     [line] = events(tmp_path / "log", "gave_up")
@@ -136,14 +136,14 @@ async def test_it_gives_up_after_quick_failures(tmp_path: Path) -> None:
 async def test_failures_after_a_long_life_do_not_add_up(tmp_path: Path) -> None:
     counter = tmp_path / "count"
     code = f"p = {str(counter)!r}; open(p, 'a').write('x'); raise SystemExit(0 if len(open(p).read()) == 6 else 70)"
-    assert await supervisor(code, tmp_path, quick_failures=2, quick_s=1e-6).run() == 0
+    assert await supervised(code, tmp_path / "log", quick_failures=2, quick_s=1e-6) == 0
     assert len(events(tmp_path / "log", "started")) == 6
     assert {line["failures"] for line in events(tmp_path / "log", "restarting")} == {1}
 
 
 @pytest.mark.parametrize("code", [0, 2])
 async def test_what_another_start_would_not_change(tmp_path: Path, code: int) -> None:
-    assert await supervisor(f"raise SystemExit({code})", tmp_path).run() == code
+    assert await supervised(f"raise SystemExit({code})", tmp_path / "log") == code
     assert len(events(tmp_path / "log", "started")) == 1
 
 
@@ -164,8 +164,9 @@ def test_bad_settings_are_told_by_the_supervisor_itself() -> None:
 
 
 def test_the_command_itself(tmp_path: Path) -> None:
-    """The real command around a model that isn't there: started as often as was said, then given up."""
-    command = [sys.executable, "-m", "themis_sidecar", "--supervise", "--engine.model", str(tmp_path / "nothing")]
+    """The real command around scenarios that aren't there: started as often as was said, then given up."""
+    command = [sys.executable, "-m", "themis_sidecar", "--supervise", "--engine.model", "x"]
+    command += ["--judge.scenario_dirs", str(tmp_path / "nothing")]
     command += ["--supervisor.quick_failures", "2", "--supervisor.first_wait_s", "0", "--listen.port", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
