@@ -19,6 +19,7 @@ from themis_judge.judge import Judge
 from themis_judge.scenarios import load_scenarios
 from themis_judge.version import JudgeSettings
 from themis_sidecar.config import JudgeConfig, Launch, ServerConfig, read_command_line
+from themis_sidecar.config.server import SUPERVISE
 from themis_sidecar.engines import build_engine
 from themis_sidecar.http.port import HttpPort
 from themis_sidecar.http.routes import observation_routes
@@ -31,18 +32,30 @@ from themis_sidecar.ready import ReadyFile
 from themis_sidecar.security.environment import check_environment
 from themis_sidecar.security.errors import SecurityError
 from themis_sidecar.server import Server
-
-BAD_SETTINGS = 2
+from themis_sidecar.supervisor import BAD_SETTINGS, Supervisor
 
 
 def main() -> None:
     launch = _launch(sys.argv[1:])
+    if launch.supervise:
+        unsupervised = [argument for argument in sys.argv[1:] if argument != SUPERVISE]
+        raise SystemExit(supervise([sys.executable, "-m", "themis_sidecar", *unsupervised], launch.config))
     try:
         check_environment(os.environ, launch.config)
         with open_telemetry(launch.config.tracing, version("themis-sidecar")) as telemetry:
             serve(_judge(launch.config, telemetry), launch, telemetry)
     except (EngineError, JudgeError, MissingExtra, OSError, SecurityError) as error:  # what was named isn't there
         raise SystemExit(f"themis-sidecar: {error}") from error
+
+
+def supervise(command: list[str], config: ServerConfig) -> int:
+    """Runs `command` until it need not be started again; gives its last exit code."""
+    logger = make_logger(config.log, sys.stderr)
+
+    async def run() -> int:
+        return await Supervisor(command, config.supervisor, logger).run()
+
+    return asyncio.run(run())
 
 
 def serve(judge: Judge, launch: Launch, telemetry: Telemetry) -> None:
