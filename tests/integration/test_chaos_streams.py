@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import grpc
@@ -30,6 +31,8 @@ from themis_sidecar.logs import make_logger
 STREAMS, WARM_UP, AT_A_TIME = 10_000, 2_000, 50
 MOST_GROWTH_BYTES = 24 << 20
 """Of memory, for 8,000 streams after the warm-up: 3 KB each. A stream that stayed behind whole would be far above."""
+PROMPT_BYTES, MOST_UNREAD_BYTES = 100_000, 8 << 20
+"""Of answers that nobody reads, as much as gRPC takes off the server's hands before its windows are full (4 MB)."""
 OPTIONS = pb.StreamScoresRequest(options=pb.ScoreOptions(return_prompt=True))
 
 
@@ -38,13 +41,14 @@ class Forgetful(FakeJudge):
 
     def __init__(self, prompt: str = "") -> None:
         super().__init__()
-        self.at_work = 0
+        self.at_work = self.begun = 0
         self.prompt = prompt
 
     async def score_one(
         self, item: JudgedItem, options: Options | None = None, deadline: Deadline = NO_DEADLINE
     ) -> Result:
         self.at_work += 1
+        self.begun += 1
         try:
             result = await super().score_one(item, options, deadline)
             return dataclasses.replace(result, prompt=self.prompt or None)
@@ -159,29 +163,30 @@ async def test_streams_that_the_client_gives_up_leave_nothing_in_the_client() ->
 
 async def test_callers_that_do_not_read_hold_up_nobody_and_are_ended() -> None:
     """Each holds one window of answers, and no tokens of the budget; others go on as if they weren't there."""
-    judge = Forgetful(prompt="x" * 100_000)
-    window, deaf = 16, 20
-    async with quiet(judge, stream_window=window, max_deadline_s=2.0, max_queue_tokens=10 * window) as served:
-        calls = []
+    judge = Forgetful(prompt="x" * PROMPT_BYTES)
+    window, deaf, heard = 16, 20, 50
+    async with serving(judge, stream_window=window, max_deadline_s=2.0, max_queue_tokens=10 * window) as served:
+        calls: list[Any] = []
         for _ in range(deaf):
-            call: Any = served.stub.StreamScores()
-            await call.write(OPTIONS)
-            calls.append(call)
+            calls.append(served.stub.StreamScores())
+            await calls[-1].write(OPTIONS)
 
         async def push(call: Any) -> None:
-            for number in range(1_000):
+            for number in count():
                 await call.write(stream_item(f"{number}"))
 
         pushing = [asyncio.create_task(push(call)) for call in calls]
         async with AsyncClient(served.address) as client:
-            for _ in range(50):
+            for _ in range(heard):
                 assert (await client.score([Item("a question", "an answer")], timeout_s=30))[0].ok
         # Their time comes, read or not.
         assert await asyncio.wait_for(served.server.drain(), 60) is True
-        await asyncio.gather(*pushing, return_exceptions=True)
-        assert not any(task.exception() is None and not task.cancelled() for task in pushing)
-        codes = {await call.code() for call in calls}
-        assert codes <= {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
+        ends = await asyncio.gather(*pushing, return_exceptions=True)
+        assert {isinstance(end, grpc.aio.AioRpcError | asyncio.InvalidStateError) for end in ends} == {True}
+        # As the server ended them: a client that can't write any more need not have heard how.
+        ended = [line["code"] for line in served.lines("call") if line["method"] == "StreamScores"]
+        assert ended == ["DEADLINE_EXCEEDED"] * deaf
+        assert judge.begun <= heard + deaf * (window + MOST_UNREAD_BYTES // PROMPT_BYTES)
         assert judge.at_work == 0
 
 
