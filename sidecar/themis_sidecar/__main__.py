@@ -39,7 +39,7 @@ def main() -> None:
     launch = _launch(sys.argv[1:])
     if launch.supervise:
         unsupervised = [argument for argument in sys.argv[1:] if argument != SUPERVISE]
-        raise SystemExit(supervise([sys.executable, "-m", "themis_sidecar", *unsupervised], launch.config))
+        raise SystemExit(supervise([sys.executable, "-m", "themis_sidecar", *unsupervised], launch))
     try:
         check_environment(os.environ, launch.config)
         with open_telemetry(launch.config.tracing, version("themis-sidecar")) as telemetry:
@@ -48,12 +48,12 @@ def main() -> None:
         raise SystemExit(f"themis-sidecar: {error}") from error
 
 
-def supervise(command: list[str], config: ServerConfig) -> int:
+def supervise(command: list[str], launch: Launch) -> int:
     """Runs `command` until it need not be started again; gives its last exit code."""
-    logger = make_logger(config.log, sys.stderr)
+    logger = make_logger(launch.config.log, sys.stderr)
 
     async def run() -> int:
-        return await Supervisor(command, config.supervisor, logger).run()
+        return await Supervisor(command, launch.config.supervisor, ReadyFile(launch.ready_file), logger).run()
 
     return asyncio.run(run())
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 from themis_sidecar.config import SupervisorConfig
 from themis_sidecar.logs import Logger
+from themis_sidecar.ready import ReadyFile
 
 BAD_SETTINGS = 2
 """A server that ends with this code would do so again."""
@@ -31,11 +32,13 @@ class Supervisor:
         self,
         command: Sequence[str],
         config: SupervisorConfig,
+        ready_file: ReadyFile,
         logger: Logger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._command = command
         self._config = config
+        self._ready_file = ready_file
         self._logger = logger
         self._clock = clock
         self._told = asyncio.Event()
@@ -76,6 +79,7 @@ class Supervisor:
             self._child.send_signal(self._early)
         code = await self._child.wait()
         self._child = None
+        self._ready_file.remove()  # one that was killed could not do that itself
         return code if code >= 0 else 128 - code
 
     async def _told_within(self, seconds: float) -> bool:

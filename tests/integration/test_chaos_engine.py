@@ -1,25 +1,35 @@
-"""An engine that fails at every fifth prompt: those items say so, others are untouched, and retries cure them."""
+"""An engine that fails at every fifth prompt: those items say so, others are untouched, and retries cure them. One
+that hangs is given up, and its server with it."""
 
 from __future__ import annotations
 
+import asyncio
 import io
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
+from pathlib import Path
 
 import pytest
+import torch
 
 from tests.integration.sidecar_fakes import make_server
 from tests.unit.judge.fakes import FakeEngine, by_digest
-from themis_client import AsyncClient, Item, RetryPolicy, ScoreOptions
+from themis_client import AsyncClient, Item, RetryPolicy, ScoreOptions, Unavailable
 from themis_client.failure import Failure, Status
 from themis_client.options import CriteriaMode, CritiqueMode, Mode, RatingMode
 from themis_client.results import Scored
 from themis_judge.engines.base import EngineError, Generation, Labels, Sampling
+from themis_judge.engines.transformers import TransformersEngine, TransformersSettings
 from themis_judge.judge import Judge
 from themis_judge.version import JudgeSettings
 from themis_sidecar.config import LogConfig
+from themis_sidecar.lifecycle import Lifecycle
 from themis_sidecar.logs import make_logger
+from themis_sidecar.observe.telemetry import Telemetry
+from themis_sidecar.ready import ReadyFile
+from themis_sidecar.watchdog import ENGINE_FAILED
 
 EVERY = 5
 SECRET = "canary-51c7"
@@ -93,3 +103,32 @@ async def test_retries_cure_what_comes_and_goes_and_change_no_score(stream: bool
         assert [result.key for result in results] == [item.key for item in ITEMS]
         again = await scored(client, not stream, mode)
     assert [float(result) for result in again if result.ok] == [float(result) for result in results if result.ok]  # type: ignore[arg-type]
+
+
+async def test_a_model_that_hangs_ends_its_server(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
+    settings = TransformersSettings(str(tiny_model("llama")), dtype="float32", stuck_after_s=0.5)
+    judge = Judge(TransformersEngine(settings))
+    log, ready, codes = io.StringIO(), tmp_path / "ready", list[int]()
+    logger, telemetry = make_logger(LogConfig(), log), Telemetry.untraced("1.2.3")
+    server = make_server(judge, logger)
+    running = asyncio.create_task(
+        Lifecycle(judge, server, ReadyFile(ready), codes.append, logger, telemetry, None).run()
+    )
+    while not ready.exists():
+        assert not running.done(), log.getvalue()
+        await asyncio.sleep(0.02)
+    on = threading.Event()
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(lambda *_: on.wait() and None)
+    try:
+        async with AsyncClient(ready.read_text().strip(), retry=RetryPolicy(attempts=1), timeout_s=60) as client:
+            with pytest.raises(Unavailable, match="stuck"):
+                await client.score([ITEMS[0]])
+        await running
+    finally:
+        hook.remove()
+        on.set()
+        await judge.unload()
+    assert codes == [ENGINE_FAILED]
+    assert not ready.exists()
+    assert '"event": "engine_failed"' in log.getvalue()
+    assert SECRET not in log.getvalue()

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,75 +13,55 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.integration.sidecar_running import ROOT, Running, running
+from tests.integration.sidecar_running import ROOT, Running, events, free_port, running, until
 from themis_client import Client, Item, RetryPolicy, Unavailable
 from themis_sidecar.config import LogConfig, SupervisorConfig
 from themis_sidecar.logs import make_logger
+from themis_sidecar.ready import ReadyFile
 from themis_sidecar.supervisor import Supervisor
+from themis_sidecar.watchdog import ENGINE_FAILED
 
 SUPERVISED = "tests.integration.sidecar_supervised"
 WAIT_S = 60.0
 ITEM = Item("a question", "an answer")
-
-
-def until(condition: Callable[[], bool]) -> None:
-    give_up_at_s = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < give_up_at_s
-        time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
-def events(log: Path, name: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
-    return [line for line in lines if line["event"] == name]
+PATIENT = RetryPolicy(attempts=1000, base_s=0.1, cap_s=0.5)
+ONCE = RetryPolicy(attempts=1)
 
 
 def child_of(served: Running) -> int:
     """The pid of the server that its supervisor started last."""
-    pid: int = events(served.log, "started")[-1]["pid"]
+    pid: int = served.events("started")[-1]["pid"]
     return pid
 
 
+def gone(pid: int) -> bool:
+    """Whether a process has ended, waited for by its parent or not."""
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
 def test_calls_get_unavailable_while_a_failed_engine_is_replaced_and_are_served_after(tmp_path: Path) -> None:
-    port = free_port()
-    flags = ["--supervisor.first_wait_s", "0.5", "--limits.flush_s", "0"]
+    flags = ["--supervisor.first_wait_s", "0", "--limits.flush_s", "0"]
     with (
-        running(tmp_path, *flags, module=SUPERVISED, port=port) as served,
-        Client(served.address) as patient,
-        Client(served.address, retry=RetryPolicy(attempts=1)) as impatient,
+        running(tmp_path, *flags, module=SUPERVISED, port=free_port()) as served,
+        Client(served.address, retry=PATIENT, timeout_s=WAIT_S) as patient,
+        Client(served.address, retry=ONCE) as impatient,
+        ThreadPoolExecutor(1) as threads,
     ):
         assert patient.score([ITEM])[0].ok
         assert impatient.score([ITEM])[0].ok
-        os.kill(child_of(served), signal.SIGUSR2)  # the engine fails
-        until(lambda: bool(events(served.log, "restarting")))
+        child = child_of(served)
+        served.send(signal.SIGSTOP)  # so that the next server doesn't start before it is missed
+        os.kill(child, signal.SIGUSR2)  # the engine fails
+        until(lambda: gone(child), served.log)
+        waiting = threads.submit(patient.score, [ITEM])
         with pytest.raises(Unavailable):
             impatient.score([ITEM])
-        assert patient.score([ITEM], timeout_s=WAIT_S)[0].ok  # its retries outlast the restart
-        [restart] = events(served.log, "restarting")
-        assert restart["exit_code"] == 70
-        assert [line["event"] for line in events(served.log, "engine_failed")] == ["engine_failed"]
-        assert len(events(served.log, "started")) == 2
+        served.send(signal.SIGCONT)
+        assert waiting.result(WAIT_S)[0].ok  # its retries outlast the restart
+        assert [line["exit_code"] for line in served.events("restarting")] == [ENGINE_FAILED]
+        assert len(served.events("engine_failed")) == 1
+        assert len(served.events("started")) == 2
         assert served.stop() == 0
-
-
-def test_a_server_that_is_killed_is_replaced(tmp_path: Path) -> None:
-    with (
-        running(tmp_path, "--supervisor.first_wait_s", "0", module=SUPERVISED, port=free_port()) as served,
-        Client(served.address) as client,
-    ):
-        first = child_of(served)
-        os.kill(first, signal.SIGKILL)
-        until(lambda: len(events(served.log, "started")) == 2)
-        assert client.score([ITEM], timeout_s=WAIT_S)[0].ok
-        assert events(served.log, "restarting")[0]["exit_code"] == 128 + signal.SIGKILL
-        assert child_of(served) != first
 
 
 def test_a_signal_drains_the_server_once(tmp_path: Path) -> None:
@@ -98,12 +74,12 @@ def test_a_signal_drains_the_server_once(tmp_path: Path) -> None:
         held = threads.submit(client.score, [Item("a question", "an answer", key="hold")])
         assert client.score([Item("a question", "an answer", key="after hold")], timeout_s=WAIT_S)[0].ok
         served.send(signal.SIGTERM)
-        until(lambda: bool(events(served.log, "draining")))
+        until(lambda: bool(served.events("draining")), served.log)
         os.kill(child, signal.SIGUSR1)  # lets go of what is held
         assert held.result(WAIT_S)[0].ok
         assert served.process.wait(WAIT_S) == 0
         assert not psutil.pid_exists(child)
-        [stopped] = events(served.log, "stopped")
+        [stopped] = served.events("stopped")
         assert (stopped["phase"], stopped["calls_cut_off"]) == ("serving", False)
 
 
@@ -112,7 +88,29 @@ def test_a_supervisor_that_is_killed_takes_its_server_along(tmp_path: Path) -> N
         child = child_of(served)
         served.process.kill()
         served.process.wait()
-        until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+        until(lambda: gone(child), served.log)
+
+
+def test_a_server_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, "--supervisor.first_wait_s", "0", module=SUPERVISED, port=free_port()) as served,
+        Client(served.address, retry=PATIENT, timeout_s=WAIT_S) as client,
+    ):
+        first = child_of(served)
+        os.kill(first, signal.SIGKILL)
+        until(lambda: len(served.events("started")) == 2, served.log)
+        assert client.score([ITEM])[0].ok
+        assert [line["exit_code"] for line in served.events("restarting")] == [128 + signal.SIGKILL]
+        assert child_of(served) != first
+
+
+def test_a_server_that_is_killed_is_not_ready_while_the_next_one_is_waited_for(tmp_path: Path) -> None:
+    with running(tmp_path, "--supervisor.first_wait_s", "3600", "--supervisor.longest_wait_s", "3600",
+                 module=SUPERVISED) as served:  # fmt: skip
+        os.kill(child_of(served), signal.SIGKILL)
+        until(lambda: not (tmp_path / "ready").exists(), served.log)
+        until(lambda: bool(served.events("restarting")), served.log)
+        assert served.stop() == 128 + signal.SIGKILL
 
 
 # ------------------------------------------------------------------------------------------- when it stops trying
@@ -122,7 +120,9 @@ async def supervised(code: str, log: Path, **config: Any) -> int:
     """The exit code of a supervisor around a process that runs `code`."""
     settings = SupervisorConfig(**{"first_wait_s": 0.01, "longest_wait_s": 0.02} | config)
     with log.open("a", buffering=1) as stream:
-        return await Supervisor([sys.executable, "-c", code], settings, make_logger(LogConfig(), stream)).run()
+        return await Supervisor(
+            [sys.executable, "-c", code], settings, ReadyFile(None), make_logger(LogConfig(), stream)
+        ).run()
 
 
 async def test_it_gives_up_after_quick_failures(tmp_path: Path) -> None:
