@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.integration.security_parts import SERVER_NAME, Authority, entry, write_callers
 from tests.integration.sidecar_fakes import USAGE, VERSION, FakeJudge, serving
 from tests.integration.sidecar_running import running
 from tests.unit.client.clocks import Clock
@@ -108,7 +109,7 @@ async def test_a_closed_loop_tells_what_the_server_told() -> None:
     assert {entry.due_s == entry.sent_s for entry in found.entries} == {True}
 
 
-async def test_items_of_the_warm_up_count_nowhere() -> None:
+async def test_items_of_the_warm_up_are_not_among_those_measured() -> None:
     async with serving(SlowJudge()) as served:
         found = await bench(served.address, warmup_s=0.2)
     assert found.warm_up_items > 0
@@ -341,6 +342,31 @@ def test_the_command(tmp_path: Path) -> None:
         again = run(*short, "--items", "8", "--repeat-texts", "--stream", "--out", str(out))
         assert again.returncode == OK
         assert json.loads(out.read_text())["shape"]["run"] == ""
+
+
+def test_the_command_shows_its_token_and_checks_the_server(tmp_path: Path) -> None:
+    authority = Authority("authority")
+    (tmp_path / "ca.crt").write_bytes(authority.certificate)
+    certificate, key = authority.issue_server("server").write(tmp_path, "server")
+    callers = write_callers(tmp_path / "callers.yaml", entry("trainer", "token-51d0"))
+    token = tmp_path / "token"
+    guard = ["--security.tls.cert_file", str(certificate), "--security.tls.key_file", str(key)]
+    with running(tmp_path, *guard, "--security.callers_file", str(callers)) as served:
+        short = ["-s", served.address, "--warmup", "0", "--items", "8", "--tls-server-name", SERVER_NAME]
+        token.write_text("token-51d0\n")
+        done = run(*short, "--tls-ca", str(tmp_path / "ca.crt"), "--token-file", str(token))
+        assert done.returncode == OK, done.stderr
+        assert "8 OK" in done.stdout
+        token.write_text("another\n")
+        done = run(*short, "--tls-ca", str(tmp_path / "ca.crt"), "--token-file", str(token))
+        assert done.returncode == NO_SERVER
+        assert "Refused" in done.stderr
+        token.write_text("\n")
+        done = run(*short, "--tls-ca", str(tmp_path / "ca.crt"), "--token-file", str(token))
+        assert done.returncode == BAD_INPUT
+        assert "holds no token" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert [line["caller"] for line in served.events("call") if line["method"] == "Score"] == ["trainer"]
 
 
 def test_ctrl_c_tells_what_was_seen(tmp_path: Path) -> None:

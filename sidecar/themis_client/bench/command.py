@@ -63,15 +63,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--in-flight", type=_count, default=64, metavar="N", help=_IN_FLIGHT)
     how.add_argument("--call-timeout", type=_positive, default=60.0, metavar="SECONDS", help=_TIMEOUT)
     how.add_argument("--no-retries", action="store_true", help="send everything once, and count refusals as failures")
-    length = parser.add_argument_group("how long").add_mutually_exclusive_group()
-    length.add_argument("--duration", type=_positive, metavar="SECONDS", help="how long is measured (default: 30)")
-    length.add_argument("--items", type=_count, metavar="N", help="measure so many items instead")
-    parser.add_argument("--warmup", type=_not_negative, default=3.0, metavar="SECONDS", help=_WARM_UP)
+    length = parser.add_argument_group("how long")
+    measured = length.add_mutually_exclusive_group()
+    measured.add_argument("--duration", type=_positive, metavar="SECONDS", help="how long is measured (default: 30)")
+    measured.add_argument("--items", type=_count, metavar="N", help="measure so many items instead")
+    length.add_argument("--warmup", type=_not_negative, default=3.0, metavar="SECONDS", help=_WARM_UP)
     out = parser.add_argument_group("what comes out")
     out.add_argument("--out", type=Path, metavar="FILE.json", help="everything, each item's times included")
-    out.add_argument("--picture", type=_picture, metavar="FILE.png|svg", help="latencies, stages, items over time")
+    out.add_argument("--picture", type=_picture, metavar="FILE.png|svg", help=_DRAWN)
 
 
+_DRAWN = "latencies, stages, items over time (needs the extra `plot`)"
 _PROMPT = "words of each conversation (default: %(default)s)"
 _RESPONSE = "words of each response (default: %(default)s)"
 _GROUP = "responses per conversation, one after the other, as GRPO sends them (%(default)s)"
@@ -81,7 +83,7 @@ _PER_CALL = "items in a call, or in the air per stream in a closed loop (%(defau
 _RATE = "open loop: so many items a second, at random times; default: a closed loop"
 _IN_FLIGHT = "calls, or items of a stream, that a caller has under way at most, with --rate (%(default)s)"
 _TIMEOUT = "of a call, from when it was due; with --stream, of the wait for the last answers (%(default)g)"
-_WARM_UP = "seconds before measuring begins, which count nowhere (%(default)g)"
+_WARM_UP = "seconds of load before measuring begins (%(default)g)"
 
 
 def run(args: argparse.Namespace) -> Outcome:

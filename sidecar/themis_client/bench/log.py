@@ -56,7 +56,8 @@ class Attempts:
 
 
 class Log:
-    """Filled by callers, read when the run is over, and now and then by the progress display. in_flight: items that
+    """Filled by callers, read when the run is over, and now and then by the progress display. entries: items that were
+    due after the warm-up; warm_up: those that were due within it, some of which end after it. in_flight: items that
     are under way; cut_off: those whose call was cancelled, of which nothing is known."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -66,7 +67,7 @@ class Log:
         self.attempts = Attempts()
         self.in_flight = 0
         self.cut_off = 0
-        self.warm_up_items = 0
+        self.warm_up: list[Entry] = []
 
     def measure(self) -> None:
         """The warm-up is over."""
@@ -80,7 +81,7 @@ class Log:
         if measured:
             self.entries.append(entry)
         else:
-            self.warm_up_items += 1
+            self.warm_up.append(entry)
 
 
 def entry(due_s: float, sent_s: float, done_s: float, result: Scored) -> Entry:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from themis_client.bench import words
 from themis_client.bench.run import Outcome
@@ -63,6 +64,7 @@ def _distribution(outcome: Outcome, axes: Axes) -> None:
     values = [min(entry.latency_s, end) for entry in outcome.entries if entry.ok]
     axes.hist(values, bins=BINS, range=(0.0, end), color=COLORS["rest"], edgecolor="white", linewidth=0.3)
     axes.set_xlim(0.0, end * 1.02)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     top = axes.get_ylim()[1] * 1.22
     axes.set_ylim(0.0, top)
     for level, (name, value) in enumerate((("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99))):

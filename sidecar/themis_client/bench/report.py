@@ -32,8 +32,8 @@ def write(outcome: Outcome, path: Path) -> None:
 
 
 def content(outcome: Outcome) -> dict[str, Any]:
-    """Times end in _s (seconds). In `items`, times are seconds after measuring began; a failed item's tokens and
-    timings are null, never 0."""
+    """Times end in _s (seconds). `items` are those that were due after the warm-up, times in it seconds after
+    measuring began; a failed item's tokens and timings are null, never 0."""
     summary = outcome.summary
     described = outcome.description
     return {

@@ -87,8 +87,10 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """window_s: what rates are over: from the end of the warm-up to the end of the run. finished: OK within it.
-    Latencies and times in seconds; latency is of items that are OK, latency_all of all that were sent."""
+    """window_s: what rates are over: from the end of the warm-up to the end of the run. finished: OK within it, due
+    before it or not: a rate that left out what was under way when it began would be the lower, the longer calls take.
+    All else is of the items that were due after the warm-up. Latencies and times in seconds; latency is of items that
+    are OK, latency_all of all that were sent."""
 
     window_s: float
     statuses: dict[str, int]
@@ -138,10 +140,13 @@ class Summary:
         return self.tokens.cached / self.tokens.prompt if self.tokens.prompt else None
 
 
-def summarise(entries: Sequence[Entry], attempts: Attempts, start_s: float, end_s: float) -> Summary:
-    """Of the entries that were measured. start_s, end_s: the window, on the entries' clock."""
+def summarise(
+    entries: Sequence[Entry], warm_up: Sequence[Entry], attempts: Attempts, start_s: float, end_s: float
+) -> Summary:
+    """Of items due after the warm-up, and of all that ended in the window: start_s to end_s, on the entries' clock."""
     ok = [entry for entry in entries if entry.ok]
-    finished = [entry for entry in ok if entry.done_s <= end_s]
+    ended = [entry for entry in (*warm_up, *entries) if start_s < entry.done_s <= end_s]
+    finished = [entry for entry in ended if entry.ok]
     sent = [entry for entry in entries if entry.status != NOT_SENT]
     parts = [stages for entry in ok if (stages := Stages.of(entry)) is not None]
     spreads = {name: Spread.of(getattr(part, name) for part in parts) for name in STAGES}
@@ -163,7 +168,7 @@ def summarise(entries: Sequence[Entry], attempts: Attempts, start_s: float, end_
         refused_items=sum(count for status, count in attempts.items.items() if status in RESENT),
         pushback=Spread.of(attempts.pushbacks_s),
         versions=dict(Counter(entry.version for entry in ok).most_common()),
-        timeline=_timeline(entries, attempts, start_s, end_s, bucket_s),
+        timeline=_timeline(ended, attempts, start_s, end_s, bucket_s),
         bucket_s=bucket_s,
     )
 
@@ -179,22 +184,19 @@ def bucket_width_s(window_s: float) -> float:
 
 
 def _timeline(
-    entries: Sequence[Entry], attempts: Attempts, start_s: float, end_s: float, bucket_s: float
+    ended: Sequence[Entry], attempts: Attempts, start_s: float, end_s: float, bucket_s: float
 ) -> tuple[Bucket, ...]:
     count = max(1, math.ceil((end_s - start_s) / bucket_s - 1e-9))
     ok, failed, refused = [0] * count, [0] * count, [0] * count
 
-    def place(at_s: float) -> int | None:
-        return min(int((at_s - start_s) / bucket_s), count - 1) if start_s <= at_s <= end_s else None
+    def place(at_s: float) -> int:
+        return min(int((at_s - start_s) / bucket_s), count - 1)
 
-    for entry in entries:
-        index = place(entry.done_s)
-        if index is not None:
-            (ok if entry.ok else failed)[index] += 1
+    for entry in ended:
+        (ok if entry.ok else failed)[place(entry.done_s)] += 1
     for at_s, items in attempts.refused_at_s:
-        index = place(at_s)
-        if index is not None:
-            refused[index] += items
+        if start_s <= at_s <= end_s:
+            refused[place(at_s)] += items
     return tuple(Bucket(index * bucket_s, ok[index], failed[index], refused[index]) for index in range(count))
 
 

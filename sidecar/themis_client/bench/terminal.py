@@ -19,7 +19,7 @@ from themis_client.bench.summary import STAGES, Spread, Summary, nearest_rank
 from themis_client.bench.verdicts import warnings
 from themis_client.failure import RESENT, Status
 
-PLAIN_WIDTH = 110
+PLAIN_WIDTH = 120
 PLAIN_EVERY_S = 10.0
 RECENT_ITEMS = 500
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -28,7 +28,7 @@ MEANINGS = {
     "queued": "waiting for the engine",
     "tokenised": "rendering and tokenising",
     "computed": "in the batches that computed it",
-    "rest": "network, client, retries, others of the call",
+    "rest": "network, client, retries, others of its call",
 }
 HISTORY_COLUMNS, BAR_COLUMNS = 60, 36
 
@@ -61,7 +61,7 @@ class _Lines:
     def show(self, progress: Progress) -> None:
         if time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + PLAIN_EVERY_S
-            self._console.print(_status_line(progress))
+            self._console.print(_status_line(progress), soft_wrap=True)
 
 
 class _Moving:
@@ -104,7 +104,7 @@ def _status_line(progress: Progress) -> str:
         if (recent)
         else ""
     )
-    done = f"{len(log.entries)} items" if progress.phase == "measuring" else f"{log.warm_up_items} items of warm-up"
+    done = f"{len(log.entries)} items" if progress.phase == "measuring" else f"{len(log.warm_up)} items of warm-up"
     return (
         f"{progress.phase} {progress.elapsed_s:.0f} s: {done}, {log.in_flight} in flight; {latency}"
         f"{log.attempts.refusals} refusals; client at {progress.cpu_share:.0%} of a core"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from themis_client.bench.log import NOT_SENT
 from themis_client.bench.run import Outcome
+from themis_client.bench.words import seconds
 from themis_client.failure import Status
 
 BUSY_SHARE = 0.75
@@ -13,6 +14,10 @@ BUSY_SHARE = 0.75
 LATE_S = 0.02
 FEW = 200
 """Items below which a 99th percentile is one of the two slowest."""
+
+
+ROUNDS = 5
+"""Calls one after the other below which a rate depends on how many of them just fit in."""
 
 
 def warnings(outcome: Outcome) -> list[str]:
@@ -42,5 +47,10 @@ def _warnings(outcome: Outcome) -> Iterator[str]:
         yield f"{len(summary.versions)} versions of the judge answered: these figures mix them"
     if summary.latency is not None and summary.latency.count < FEW:
         yield f"only {summary.latency.count} items: the p99 is hardly more than the slowest"
+    if summary.latency is not None and summary.window_s < ROUNDS * summary.latency.p50:
+        yield (
+            f"an item took {seconds(summary.latency.p50)} (p50) of the {seconds(summary.window_s)} measured: "
+            "rates are rough, measure longer"
+        )
     if summary.overlapping:
         yield f"{summary.overlapping} items took several prompts at a time; their stages add up to more than they took"

@@ -84,7 +84,7 @@ def test_the_rest_is_what_the_server_did_not_tell() -> None:
 def test_prompts_computed_at_once_leave_no_negative_rest() -> None:
     entry = ok(0.0, 0.0, 1.0, Timings(computed_s=4.0))
     assert Stages.of(entry) == Stages(0.0, 0.0, 4.0, 0.0)
-    assert summarise([entry], Attempts(), 0.0, 1.0).overlapping == 1
+    assert summarise([entry], [], Attempts(), 0.0, 1.0).overlapping == 1
 
 
 def test_failed_items_have_no_stages() -> None:
@@ -102,7 +102,7 @@ def test_rates_count_what_was_done_within_the_window_and_latencies_all() -> None
         Entry(15.0, 15.0, 15.5, "OVERLOADED", "v1"),
         Entry(16.0, 21.0, 21.0, NOT_SENT, ""),
     ]
-    found = summarise(entries, Attempts(), 10.0, 20.0)
+    found = summarise(entries, [], Attempts(), 10.0, 20.0)
     assert found.statuses == {"OK": 3, "OVERLOADED": 1, "NOT_SENT": 1}
     assert (found.items, found.finished, found.all_ok) == (5, 2, False)
     assert found.items_per_s == 0.2
@@ -118,11 +118,22 @@ def test_rates_count_what_was_done_within_the_window_and_latencies_all() -> None
     assert found.versions == {"v1": 3}
 
 
+def test_what_was_under_way_when_the_window_began_counts_for_the_rate_alone() -> None:
+    """A server that gives one item a second, to ten callers: each item takes ten seconds."""
+    each = [ok(done_s - 10.0, done_s - 10.0, done_s) for done_s in range(1, 41)]
+    warm_up, entries = [one for one in each if one.due_s < 20.0], [one for one in each if one.due_s >= 20.0]
+    found = summarise(entries, warm_up, Attempts(), 20.0, 40.0)
+    assert found.items_per_s == 1.0
+    assert sum(bucket.ok for bucket in found.timeline) == found.finished
+    assert found.latency is not None
+    assert found.latency.count == found.items == len(entries) == 11
+
+
 def test_attempts_are_counted_item_by_item_and_hints_once_a_call() -> None:
     attempts = Attempts()
     attempts.add(Attempt("a", (Status.OVERLOADED,) * 4, 0.5), 3.0)
     attempts.add(Attempt("a", (Status.OK, Status.OK, Status.UNAVAILABLE, Status.OFF_FORMAT)), 4.5)
-    found = summarise([], attempts, 0.0, 10.0)
+    found = summarise([], [], attempts, 0.0, 10.0)
     assert found.attempts == {"OVERLOADED": 4, "OK": 2, "UNAVAILABLE": 1, "OFF_FORMAT": 1}
     assert (found.refused_attempts, found.refused_items) == (2, 5)
     assert found.pushback == Spread(1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5)
@@ -134,7 +145,7 @@ def test_attempts_are_counted_item_by_item_and_hints_once_a_call() -> None:
 def test_the_timeline_has_every_item_of_the_window_once() -> None:
     entries = [ok(0.0, 0.0, done_s) for done_s in (0.0, 0.1, 0.19, 0.2, 9.99, 10.0, 10.01)]
     entries.append(Entry(0.0, 0.0, 5.0, "INVALID", ""))
-    found = summarise(entries, Attempts(), 0.0, 10.0)
+    found = summarise(entries, [], Attempts(), 0.0, 10.0)
     assert found.bucket_s == 0.2
     assert len(found.timeline) == 50
     assert [bucket.ok for bucket in found.timeline if bucket.ok] == [3, 1, 2]
