@@ -25,7 +25,7 @@ demo: .venv-demo/.stamp ## score the sample conversations with a small local jud
 
 .PHONY: test
 test: check ## all checks, then all tests
-	@scripts/system-packages $(PYTHON) chromium=chromium
+	@scripts/system-packages $(PYTHON) chromium=chromium "cc=gcc libc6-dev"
 	@$(BIN)/pytest tests
 
 .PHONY: check

@@ -23,6 +23,7 @@ BAD_SETTINGS = 2
 """A server that ends with this code would do so again."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PR_SET_PDEATHSIG = 1
+MOST_DOUBLINGS = 64  # of a wait; far beyond any setting, and within what a float holds
 
 
 class Supervisor:
@@ -61,7 +62,8 @@ class Supervisor:
             if failures >= self._config.quick_failures:
                 self._logger.error("gave_up", exit_code=code, failures=failures)
                 return code
-            wait_s = min(self._config.longest_wait_s, self._config.first_wait_s * 2.0 ** (failures - 1))
+            doublings = min(failures - 1, MOST_DOUBLINGS)
+            wait_s = min(self._config.longest_wait_s, self._config.first_wait_s * 2.0**doublings)
             self._logger.error(
                 "restarting", exit_code=code, lived_s=round(lived_s, 3), failures=failures, wait_s=wait_s
             )

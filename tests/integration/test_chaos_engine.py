@@ -118,7 +118,11 @@ async def test_a_model_that_hangs_ends_its_server(tiny_model: Callable[..., Path
         assert not running.done(), log.getvalue()
         await asyncio.sleep(0.02)
     on = threading.Event()
-    hook = torch.nn.modules.module.register_module_forward_pre_hook(lambda *_: on.wait() and None)
+
+    def hang(*_: object) -> None:
+        on.wait()
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(hang)
     try:
         async with AsyncClient(ready.read_text().strip(), retry=RetryPolicy(attempts=1), timeout_s=60) as client:
             with pytest.raises(Unavailable, match="stuck"):

@@ -120,6 +120,7 @@ def _timeline(outcome: Outcome, axes: Axes) -> None:
     if outcome.shape.rate is not None:
         axes.axhline(outcome.shape.rate, color=INK, linewidth=1, linestyle="--", label="asked for")
     axes.set_xlim(0.0, max(summary.window_s, summary.bucket_s))
+    axes.set_ylim(0.0, axes.get_ylim()[1] * 1.05)
     _legend(axes)
 
 
