@@ -143,7 +143,7 @@ class Summary:
 def summarise(
     entries: Sequence[Entry], warm_up: Sequence[Entry], attempts: Attempts, start_s: float, end_s: float
 ) -> Summary:
-    """Of items due after the warm-up, and of all that ended in the window: after start_s, by end_s, on the entries' clock."""
+    """Of items due after the warm-up, and of all that ended in the window: after start_s, by end_s on their clock."""
     ok = [entry for entry in entries if entry.ok]
     ended = [entry for entry in (*warm_up, *entries) if start_s < entry.done_s <= end_s]
     finished = [entry for entry in ended if entry.ok]
