@@ -26,7 +26,7 @@ demo: .venv-demo/.stamp ## score the sample conversations with a small local jud
 
 .PHONY: test
 test: check ## all checks, then all tests
-	@scripts/system-packages $(PYTHON) chromium=chromium java=openjdk-17-jre-headless mvn=maven
+	@scripts/system-packages $(PYTHON) chromium=chromium java=openjdk-17-jre-headless mvn=maven "cc=gcc libc6-dev"
 	@$(BIN)/pytest tests
 
 .PHONY: check

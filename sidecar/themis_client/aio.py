@@ -16,6 +16,7 @@ import grpc
 
 from themis_client import decode, encode
 from themis_client.addresses import Lookup, Target, getaddrinfo
+from themis_client.attempts import Observer, unobserved
 from themis_client.batches import BatchLimits
 from themis_client.calls import (
     CLASSIFY,
@@ -70,6 +71,7 @@ class AsyncClient:
     lease: keeps the pinned version from being retired or unloaded for as long as this client is open; needs servers
     with a store of versions.
     runtime, lookup: time, chance and name resolution, for tests.
+    observe: called with every attempt, those that are retried included.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class AsyncClient:
         lease: LeasePolicy | None = None,
         runtime: Runtime = Runtime(),  # noqa: B008 - frozen
         lookup: Lookup = getaddrinfo,
+        observe: Observer = unobserved,
     ) -> None:
         where = Target.parse(target)
         authority = f"{where.name}:{where.port}" if where.changes else ""
@@ -97,8 +100,9 @@ class AsyncClient:
         file = None if token_file is None else TokenFile(token_file)
         connector = Connector(credentials, token, authority, tls, file)
         self._replicas = Replicas(where, connector, replicas, runtime, lookup)
-        self._dispatcher = Dispatcher(self._replicas, retry, runtime)
+        self._dispatcher = Dispatcher(self._replicas, retry, runtime, observe)
         self._retry = retry
+        self._observe = observe
         self._version = None if version == CURRENT else version
         self._description: Description | None = None
         self._describing = asyncio.Lock()
@@ -258,7 +262,7 @@ class AsyncClient:
             deadline=deadline,
             item_timeout_s=item_timeout_s,
         )
-        results = ScoreStream(self._replicas, self._retry, self._runtime, settings).results(items)
+        results = ScoreStream(self._replicas, self._retry, self._runtime, settings, self._observe).results(items)
         async with contextlib.aclosing(results):
             async for result in results:
                 yield result

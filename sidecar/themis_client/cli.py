@@ -1,5 +1,5 @@
-"""The `themis` command: scores and compares what stands in JSON lines, says what a server judges with, and manages
-judge versions."""
+"""The `themis` command: scores and compares what stands in JSON lines, says what a server judges with, loads it, and
+manages judge versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from themis_client import cli_output, cli_security, encode
-from themis_client.addresses import Target
+from themis_client.bench import command as bench_command
 from themis_client.cli_input import Line, read_lines
 from themis_client.cli_layouts import COMPARISONS, SCORES
 from themis_client.cli_versions import VersionCommands
@@ -103,6 +103,14 @@ def describe(args: argparse.Namespace) -> int:
     return OK
 
 
+def bench(args: argparse.Namespace) -> int:
+    """Loads the server, and says how fast it was."""
+    outcome = bench_command.run(args)
+    if outcome.error is not None:
+        return _say(f"{args.server}: {outcome.stopped}", NO_SERVER)
+    return OK if outcome.summary.all_ok else SOME_FAILED
+
+
 def _score(client: Client, lines: Sequence[Line[Item]], options: ScoreOptions) -> list[Score | Failure]:
     items = _items(lines)
     found: dict[int, Score | Failure] = {}
@@ -160,15 +168,7 @@ def _any_readable(lines: Sequence[Line[ItemT]]) -> bool:
 
 
 def _client(args: argparse.Namespace) -> Client:
-    try:
-        Target.parse(args.server)
-    except ValueError as error:
-        raise BadRequest(f"--server: {error}") from error
-    try:
-        tls = cli_security.tls(args)
-        return Client(args.server, timeout_s=args.timeout, retry=RETRY, tls=tls, token_file=args.token_file)
-    except ValueError as error:
-        raise BadRequest(str(error)) from error
+    return cli_security.client(args, Client, timeout_s=args.timeout, retry=RETRY)
 
 
 def _sum_up(results: Sequence[object]) -> int:
@@ -195,6 +195,9 @@ def _parser() -> argparse.ArgumentParser:
         _add_file_arguments(command)
     _command(commands, "describe", "show versions, scenarios and limits", describe).set_defaults(format="table")
     VersionCommands(_client, print).add(commands, _command)
+    benching = _command(commands, "bench", bench_command.SUMMARY, bench)
+    bench_command.add_arguments(benching)
+    benching.set_defaults(format="table")
     return parser
 
 

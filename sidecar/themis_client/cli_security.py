@@ -1,12 +1,17 @@
-"""What all commands of `themis` take to be let in: certificates, and a file with a token."""
+"""What all commands of `themis` take to be let in: certificates, and a file with a token; clients made by it."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
+from themis_client.addresses import Target
 from themis_client.credentials import Tls
+from themis_client.errors import BadRequest
+
+ClientT = TypeVar("ClientT")
 
 TOKEN_FILE_VARIABLE = "THEMIS_TOKEN_FILE"
 
@@ -34,3 +39,15 @@ def tls(args: argparse.Namespace) -> Tls | None:
     if (args.tls_cert is None) != (args.tls_key is None):
         raise ValueError("--tls-cert and --tls-key go together")
     return Tls(args.tls_ca, args.tls_cert, args.tls_key, args.tls_server_name)
+
+
+def client(args: argparse.Namespace, make: Callable[..., ClientT], **settings: Any) -> ClientT:
+    """A client of args.server with these settings. Raises BadRequest for flags that can't be meant, and OSError."""
+    try:
+        Target.parse(args.server)
+    except ValueError as error:
+        raise BadRequest(f"--server: {error}") from error
+    try:
+        return make(args.server, tls=tls(args), token_file=args.token_file, **settings)
+    except ValueError as error:
+        raise BadRequest(str(error)) from error

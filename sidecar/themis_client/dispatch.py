@@ -8,7 +8,8 @@ from typing import Generic, TypeAlias, TypeVar
 
 import grpc.aio
 
-from themis_client import rpc_errors
+from themis_client import attempts, rpc_errors
+from themis_client.attempts import Attempt, Observer, unobserved
 from themis_client.batches import Batch, BatchLimits, Job, plan
 from themis_client.deadline import Deadline, Runtime
 from themis_client.decode import Answer, status
@@ -49,10 +50,13 @@ class Work(Generic[MessageT, AnswerT]):
 class Dispatcher:
     """One per client: it holds nothing but its collaborators."""
 
-    def __init__(self, replicas: Replicas, retry: RetryPolicy, runtime: Runtime) -> None:
+    def __init__(
+        self, replicas: Replicas, retry: RetryPolicy, runtime: Runtime, observe: Observer = unobserved
+    ) -> None:
         self._replicas = replicas
         self._retry = retry
         self._runtime = runtime
+        self._observe = observe
 
     async def run(self, work: Work[MessageT, AnswerT], jobs: Sequence[Job[MessageT]]) -> None:
         """Fills in the work's answers. Raises if nothing at all came back, or if the call itself is at fault."""
@@ -139,12 +143,14 @@ class Dispatcher:
         except grpc.aio.AioRpcError as error:
             failed = rpc_errors.read(error, replica.address)
             self._note(replica, failed)
+            self._observe(attempts.lost(replica.address, len(batch.jobs), failed))
             return failed
         if len(answers) != len(batch.jobs):
             raise ProtocolError(f"{replica.address}: {len(batch.jobs)} items in {work.rpc.name}, {len(answers)} out")
         replica.gate.succeeded()
         for job, answer in zip(batch.jobs, answers, strict=True):
             self._keep(work, job, answer, replica)
+        self._observe(Attempt(replica.address, tuple(status(answer) for answer in answers)))
         return None
 
     def _keep(self, work: Work[MessageT, AnswerT], job: Job[MessageT], answer: AnswerT, replica: Replica) -> None:

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 
-from themis_client import rpc_errors
+from themis_client import attempts, rpc_errors
+from themis_client.attempts import Attempt, Observer, unobserved
 from themis_client.batches import Job
 from themis_client.calls import SCORE
 from themis_client.deadline import Deadline, Runtime
@@ -40,11 +41,19 @@ class StreamSettings:
 class ScoreStream:
     """Serves one iteration. An item in flight is a task of its own, so that a retry holds nobody else up."""
 
-    def __init__(self, replicas: Replicas, retry: RetryPolicy, runtime: Runtime, settings: StreamSettings) -> None:
+    def __init__(
+        self,
+        replicas: Replicas,
+        retry: RetryPolicy,
+        runtime: Runtime,
+        settings: StreamSettings,
+        observe: Observer = unobserved,
+    ) -> None:
         self._replicas = replicas
         self._retry = retry
         self._runtime = runtime
         self._settings = settings
+        self._observe = observe
         self._lanes: dict[str, Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         # Never longer than there is room for: a place is freed when the caller takes the result.
@@ -132,8 +141,11 @@ class ScoreStream:
         try:
             if not self._settings.deadline.remaining_s:
                 return CallFailure(DeadlineExceeded("the time ran out before the item was sent"), retryable=False)
-            return await self._lane(replica).score(str(job.index), job.message, self._settings.item_timeout_s)
+            reply = await self._lane(replica).score(str(job.index), job.message, self._settings.item_timeout_s)
+            self._observe(Attempt(replica.address, (status(reply),)))
+            return reply
         except LaneEnded as ended:
+            self._observe(attempts.lost(replica.address, 1, ended.failure))
             return ended.failure
         finally:
             claim.release()

@@ -21,6 +21,7 @@ from themis_judge.scenarios import load_scenarios
 from themis_judge.store import JudgeStore
 from themis_judge.version import JudgeSettings
 from themis_sidecar.config import JudgeConfig, Launch, ServerConfig, read_command_line
+from themis_sidecar.config.server import SUPERVISE
 from themis_sidecar.engines import build_engine
 from themis_sidecar.http.port import HttpPort
 from themis_sidecar.http.routes import observation_routes
@@ -33,14 +34,16 @@ from themis_sidecar.ready import ReadyFile
 from themis_sidecar.security.environment import check_environment
 from themis_sidecar.security.errors import SecurityError
 from themis_sidecar.server import Server
+from themis_sidecar.supervisor import BAD_SETTINGS, Supervisor
 from themis_sidecar.versions.assembly import Fixed, Followed
 from themis_sidecar.versions.triggers import listening
-
-BAD_SETTINGS = 2
 
 
 def main() -> None:
     launch = _launch(sys.argv[1:])
+    if launch.supervise:
+        unsupervised = [argument for argument in sys.argv[1:] if argument != SUPERVISE]
+        raise SystemExit(supervise([sys.executable, "-m", "themis_sidecar", *unsupervised], launch))
     try:
         check_environment(os.environ, launch.config)
         with open_telemetry(launch.config.tracing, version("themis-sidecar")) as telemetry:
@@ -50,6 +53,16 @@ def main() -> None:
                 serve_versions(_store(launch.config.store.url, launch.config), launch, telemetry)
     except (EngineError, JudgeError, MissingExtra, OSError, SecurityError) as error:  # what was named isn't there
         raise SystemExit(f"themis-sidecar: {error}") from error
+
+
+def supervise(command: list[str], launch: Launch) -> int:
+    """Runs `command` until it need not be started again; gives its last exit code."""
+    logger = make_logger(launch.config.log, sys.stderr)
+
+    async def run() -> int:
+        return await Supervisor(command, launch.config.supervisor, ReadyFile(launch.ready_file), logger).run()
+
+    return asyncio.run(run())
 
 
 def serve(judge: Judge, launch: Launch, telemetry: Telemetry) -> None:

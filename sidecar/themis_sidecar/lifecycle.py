@@ -37,7 +37,7 @@ class Lifecycle:
         self._ready_file = ready_file
         self._exit_process = exit_process
         self._logger = logger
-        self._watchdog = Watchdog(lambda: supply.failure, server.fail, exit_process, logger)
+        self._watchdog = Watchdog(lambda: supply.failure, self._fail, exit_process, logger)
         self._signalled = asyncio.Event()
 
     async def run(self) -> None:
@@ -92,6 +92,10 @@ class Lifecycle:
             await self._drain()
         for task in (watching, signalled):
             task.cancel()
+
+    async def _fail(self, reason: str) -> None:
+        self._ready_file.remove()  # now: the process ends without coming back here
+        await self._server.fail(reason)
 
     async def _drain(self) -> None:
         self._logger.info("draining")

@@ -22,8 +22,7 @@ class SignalledJudge(FakeJudge):
         await super().load()
 
 
-def main() -> None:
-    judge = SignalledJudge()
+def main(judge: FakeJudge) -> None:
     if os.environ.get("FAKE_JUDGE") == "block-load":
         judge.load_blocked = asyncio.Event()
     launch = read_command_line(sys.argv[1:])
@@ -32,4 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(SignalledJudge())

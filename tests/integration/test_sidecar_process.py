@@ -110,8 +110,9 @@ async def test_a_second_signal_stops_at_once() -> None:
                 await held
 
 
-async def test_a_failed_engine_ends_the_process_with_70() -> None:
-    async with process() as server:
+async def test_a_failed_engine_ends_the_process_with_70(tmp_path: Path) -> None:
+    ready_file = tmp_path / "ready"
+    async with process("--ready-file", str(ready_file)) as server:
         address = (await server.event("serving"))["address"]
         async with grpc.aio.insecure_channel(address) as channel:
             held = await in_flight(stub_of(channel))
@@ -121,6 +122,7 @@ async def test_a_failed_engine_ends_the_process_with_70() -> None:
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
             await server.event("engine_failed")
             assert await server.process.wait() == 70
+            assert not ready_file.exists()
 
 
 async def test_a_signal_ends_a_server_that_still_loads() -> None:

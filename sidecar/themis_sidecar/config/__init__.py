@@ -6,6 +6,7 @@ from themis_sidecar.config.section import Section
 from themis_sidecar.config.security import CallerLimitsConfig, SecurityConfig, TlsConfig
 from themis_sidecar.config.server import Launch, ServerConfig, read_command_line
 from themis_sidecar.config.serving import JudgeConfig, LimitsConfig, ListenConfig, LogConfig
+from themis_sidecar.config.supervisor import SupervisorConfig
 from themis_sidecar.config.versions import KafkaConfig, StoreConfig, VersionsConfig
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "SecurityConfig",
     "ServerConfig",
     "StoreConfig",
+    "SupervisorConfig",
     "TlsConfig",
     "TracingConfig",
     "TransformersConfig",

@@ -22,7 +22,12 @@ from themis_sidecar.config.engine import EngineConfig
 from themis_sidecar.config.observe import HttpConfig, TracingConfig
 from themis_sidecar.config.security import SecurityConfig
 from themis_sidecar.config.serving import JudgeConfig, LimitsConfig, ListenConfig, LogConfig
+from themis_sidecar.config.supervisor import SupervisorConfig
 from themis_sidecar.config.versions import StoreConfig, VersionsConfig
+
+SUPERVISE = "--supervise"
+LAUNCH_FLAGS = ("config", "ready_file", "supervise")
+"""Of the command line alone; all other flags are settings."""
 
 
 class ServerConfig(BaseSettings):
@@ -47,6 +52,7 @@ class ServerConfig(BaseSettings):
     security: SecurityConfig = SecurityConfig()
     store: StoreConfig = StoreConfig()
     versions: VersionsConfig = VersionsConfig()
+    supervisor: SupervisorConfig = SupervisorConfig()
 
     @model_validator(mode="after")
     def _tokens_are_safe(self) -> ServerConfig:
@@ -85,6 +91,7 @@ class Launch(BaseModel):
 
     config: ServerConfig
     ready_file: Path | None
+    supervise: bool = False
 
 
 def read_command_line(arguments: Sequence[str]) -> Launch:
@@ -95,11 +102,12 @@ def read_command_line(arguments: Sequence[str]) -> Launch:
     parser = _parser()
     flags: CliSettingsSource[Any] = CliSettingsSource(ServerConfig, root_parser=parser)
     parsed = parser.parse_args(arguments)
-    flags(parsed_args={name: value for name, value in vars(parsed).items() if name not in ("config", "ready_file")})
+    flags(parsed_args={name: value for name, value in vars(parsed).items() if name not in LAUNCH_FLAGS})
     if parsed.__dict__.get("engine.openai.api_key") is not None:
         parser.error("engine.openai.api_key: give it by environment or file; flags can be read by others")
     sources: dict[str, Any] = {"_cli_settings_source": flags}
-    return Launch(config=_with_file(parsed.config)(**sources), ready_file=parsed.ready_file)
+    config = _with_file(parsed.config)(**sources)
+    return Launch(config=config, ready_file=parsed.ready_file, supervise=parsed.supervise)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in YAML, with the sections shown below")
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="gets host:port as soon as the server serves")
+    parser.add_argument(SUPERVISE, action="store_true", help="start the server again when it dies; see supervisor.*")
     return parser
 
 

@@ -13,7 +13,7 @@ from themis_client import AsyncClient, AsyncVersions, Client
 METHODS = {
     "AsyncClient.__init__": (
         "target=localhost:50051 *version=None *timeout_s=300.0 *retry= *replicas= *batch_items=None "
-        "*credentials=None *token=None *tls=None *token_file=None *lease=None *runtime= *lookup="
+        "*credentials=None *token=None *tls=None *token_file=None *lease=None *runtime= *lookup= *observe="
     ),
     "AsyncClient.classify": "conversations *version=None *timeout_s=None",
     "AsyncClient.close": "",

@@ -1,0 +1,445 @@
+"""`themis bench` against the real server, around a judge whose delays and refusals are known."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import json
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tests.integration.security_parts import SERVER_NAME, Authority, entry, write_callers
+from tests.integration.sidecar_fakes import USAGE, VERSION, FakeJudge, serving
+from tests.integration.sidecar_running import running
+from tests.unit.client.clocks import Clock
+from themis_client import AsyncClient, BadRequest, Refused, ScoreOptions, UnknownVersion
+from themis_client.bench import picture, report, terminal
+from themis_client.bench.arrivals import Arrivals
+from themis_client.bench.load import Load
+from themis_client.bench.log import NOT_SENT, Log
+from themis_client.bench.run import INTERRUPTED, Bench, Outcome, Progress
+from themis_client.bench.shape import Shape, Words
+from themis_client.bench.verdicts import warnings
+from themis_client.cli import BAD_INPUT, NO_SERVER, OK, SOME_FAILED
+from themis_client.items import ItemLike
+from themis_client.results import Results, Score, Scores, Timings, TokenCounts, Verdict
+from themis_judge.engines.base import NO_DEADLINE, Deadline
+from themis_judge.items import Item, Options, Result
+
+SHAPE = Shape(
+    prompt_words=Words(10, 10),
+    response_words=Words(10, 20),
+    group_size=2,
+    callers=3,
+    items_per_call=4,
+    rate=None,
+    in_flight=8,
+    duration_s=None,
+    items=60,
+    warmup_s=0.0,
+    timeout_s=30.0,
+    scenario="math",
+    mode="rating",
+    stream=False,
+    retries=True,
+    seed=1,
+    run="r-",
+)
+
+
+class SlowJudge(FakeJudge):
+    """Takes a stated time for each item, and may be told to stop at one."""
+
+    def __init__(self, takes_s: float = 0.005) -> None:
+        super().__init__()
+        self.takes_s = takes_s
+        self.at_once = self.most_at_once = 0
+
+    async def score_one(self, item: Item, options: Options | None = None, deadline: Deadline = NO_DEADLINE) -> Result:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await asyncio.sleep(self.takes_s)
+            return await super().score_one(item, options, deadline)
+        finally:
+            self.at_once -= 1
+
+
+async def bench(
+    address: str,
+    display: Callable[[Progress], None] = lambda _: None,
+    version: str | None = None,
+    stop: asyncio.Future[str] | None = None,
+    **changes: Any,
+) -> Outcome:
+    shape = dataclasses.replace(SHAPE, **changes)
+    told = asyncio.get_running_loop().create_future() if stop is None else stop
+    return await Bench(address, shape, functools.partial(AsyncClient, address), version).run(told, display)
+
+
+async def test_a_closed_loop_tells_what_the_server_told() -> None:
+    judge = SlowJudge()
+    async with serving(judge) as served:
+        found = await bench(served.address)
+    summary = found.summary
+    assert summary.statuses == {"OK": 60}
+    assert summary.attempts == {"OK": 60}
+    assert judge.most_at_once <= 12  # three callers with a call of four each
+    assert len(set(judge.started)) == 60
+    assert summary.versions == {VERSION: 60}
+    assert summary.cached_share == USAGE.cached_tokens / USAGE.prompt_tokens
+    assert summary.prompt_tokens is not None
+    assert summary.prompt_tokens.mean == USAGE.prompt_tokens
+    assert summary.tokens.completion == 60 * USAGE.completion_tokens
+    assert {name: spread.p99 for name, spread in summary.stages.items()} == {
+        "queued": USAGE.queued_s, "tokenised": 0.125, "computed": USAGE.computed_s, "rest": 0.0,
+    }  # fmt: skip
+    assert summary.overlapping == 60  # the fake tells longer times than it takes, and the reader is told so
+    assert summary.latency is not None
+    assert summary.latency.p50 >= judge.takes_s
+    assert found.stopped == ""
+    assert {entry.due_s == entry.sent_s for entry in found.entries} == {True}
+
+
+async def test_items_of_the_warm_up_are_not_among_those_measured() -> None:
+    async with serving(SlowJudge()) as served:
+        found = await bench(served.address, warmup_s=0.2)
+    assert found.warm_up_items > 0
+    assert len(found.entries) == found.summary.items == 60
+    assert all(entry.due_s >= found.start_s for entry in found.entries)
+
+
+async def test_refusals_are_seen_though_retries_cure_them() -> None:
+    async with serving(SlowJudge(), max_queue_tokens=45) as served:
+        found = await bench(served.address)
+    summary = found.summary
+    assert summary.statuses == {"OK": 60}
+    assert summary.refused_items == summary.attempts["OVERLOADED"] > 0
+    assert summary.refused_attempts * 4 == summary.refused_items
+    assert summary.pushback is not None
+    assert summary.pushback.count == summary.refused_attempts
+    assert summary.pushback.p50 >= 0.1
+    assert sum(bucket.refused for bucket in summary.timeline) == summary.refused_items
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_without_retries_refusals_are_failures(stream: bool) -> None:
+    judge = SlowJudge()
+    async with serving(judge, max_queue_tokens=45, stream_window=64) as served:
+        found = await bench(served.address, retries=False, stream=stream)
+    if stream:  # a stream is held back in place of being refused
+        assert found.summary.statuses == {"OK": 60}
+    else:
+        assert found.summary.statuses["OVERLOADED"] == found.summary.attempts["OVERLOADED"] > 0
+        assert sum(found.summary.statuses.values()) == 60
+        assert any("got no score" in warning for warning in warnings(found))
+
+
+async def test_streams_keep_as_many_items_in_the_air_as_asked_for() -> None:
+    judge = SlowJudge()
+    async with serving(judge) as served:
+        found = await bench(served.address, stream=True, callers=2, items_per_call=5, items=100)
+    assert found.summary.statuses == {"OK": 100}
+    assert found.summary.attempts == {"OK": 100}
+    assert 5 < judge.most_at_once <= 10
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_open_loop_sends_when_due(stream: bool) -> None:
+    async with serving(SlowJudge()) as served:
+        found = await bench(served.address, rate=200.0, items=80, stream=stream, items_per_call=1)
+    assert found.summary.statuses == {"OK": 80}
+    assert found.summary.behind is not None
+    assert all(entry.sent_s >= entry.due_s for entry in found.entries)
+    due_s = sorted(entry.due_s for entry in found.entries)
+    clock = Arrivals(dataclasses.replace(SHAPE, rate=200.0, items=80, items_per_call=1), lambda: 0.0, 0.0)
+    expected = [arrival.due_s for _ in range(80) if (arrival := clock.take()) is not None]
+    assert [one - due_s[0] for one in due_s] == pytest.approx([one - expected[0] for one in expected])
+
+
+class SerialClient:
+    """Answers one call after the other, each in `takes_s` of a test's clock."""
+
+    def __init__(self, clock: Clock, takes_s: float) -> None:
+        self._clock = clock
+        self._takes_s = takes_s
+        self.timeouts_s: list[float] = []
+
+    async def score(self, items: list[ItemLike], *, options: ScoreOptions, timeout_s: float) -> Scores:
+        self.timeouts_s.append(timeout_s)
+        self._clock.now_s += self._takes_s
+        one = Score(Verdict(3.0, 3, 0.5), "v1", tokens=TokenCounts(10), timings=Timings())
+        return Results([one] * len(items))
+
+
+async def test_latency_counts_from_when_a_call_was_due() -> None:
+    """A server that takes 1 s a call gets 4 calls a second: each call waits for all before it, and says so."""
+    shape = dataclasses.replace(
+        SHAPE, rate=4.0, items_per_call=1, callers=1, in_flight=1, items=None, duration_s=2.0, timeout_s=4.5
+    )
+    clock = Clock()
+    client, log = SerialClient(clock, 1.0), Log(lambda: clock.now_s)
+    await Load(shape, Arrivals(shape, lambda: clock.now_s, 0.0), log, clock.runtime).run([cast(AsyncClient, client)])
+    again, done_s, expected = Arrivals(shape, lambda: 0.0, 0.0), 0.0, []
+    while (arrival := again.take()) is not None:
+        sent_s = max(arrival.due_s, done_s)
+        if sent_s - arrival.due_s >= 4.5:
+            expected.append((NOT_SENT, sent_s - arrival.due_s))
+            continue
+        done_s = sent_s + 1.0
+        expected.append(("OK", done_s - arrival.due_s))
+    assert len(expected) > 5
+    assert expected[-1][1] > 3.0  # what a client that waits for its turn to measure would call 1 s
+    assert [entry.status for entry in log.entries] == [status for status, _ in expected]
+    assert [entry.latency_s for entry in log.entries] == pytest.approx([latency_s for _, latency_s in expected])
+    assert NOT_SENT in {entry.status for entry in log.entries}
+    assert all(0 < timeout_s <= 4.5 for timeout_s in client.timeouts_s)
+
+
+async def test_what_was_seen_before_an_interruption_is_told() -> None:
+    judge = SlowJudge()
+    async with serving(judge) as served:
+        stop: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def display(progress: Progress) -> None:
+            if len(progress.log.entries) >= 20 and not stop.done():
+                stop.set_result(INTERRUPTED)
+
+        shape = dataclasses.replace(SHAPE, items=None, duration_s=60.0)
+        make = functools.partial(AsyncClient, served.address)
+        found = await Bench(served.address, shape, make, refresh_s=0.01).run(stop, display)
+        await judge.until(lambda: judge.at_once == 0)
+    assert found.stopped == INTERRUPTED
+    assert found.error is None
+    assert found.cut_off > 0
+    assert 20 <= len(found.entries) < 1000
+    assert found.summary.window_s < 30
+    assert "interrupted" in warnings(found)[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"scenario": "astrology"}, BadRequest, "no scenario 'astrology' here; the server knows "),
+        ({"items_per_call": 1000}, BadRequest, "the server takes 512"),
+        ({"version": "other"}, UnknownVersion, "other"),
+        ({"version": "other", "stream": True}, UnknownVersion, "other"),
+    ],
+)
+async def test_what_can_not_be_loaded_is_said(changes: dict[str, Any], error: type[Exception], said: str) -> None:
+    async with serving(FakeJudge()) as served:
+        with pytest.raises(error, match=said):
+            await bench(served.address, **changes)
+
+
+async def test_an_error_of_all_calls_ends_the_run_with_what_was_seen() -> None:
+    class Withdrawn(AsyncClient):
+        calls = 0
+
+        async def score(self, items: Any, **options: Any) -> Scores:
+            Withdrawn.calls += 1
+            if Withdrawn.calls > 5:
+                raise Refused("the token was withdrawn")
+            return await super().score(items, **options)
+
+    async with serving(FakeJudge()) as served:
+        shape = dataclasses.replace(SHAPE, callers=1)
+        stop: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        found = await Bench(served.address, shape, functools.partial(Withdrawn, served.address)).run(
+            stop, lambda _: None
+        )
+    assert found.summary.items == 20
+    assert found.stopped == "Refused: the token was withdrawn"
+    assert isinstance(found.error, Refused)
+
+
+async def test_a_busy_client_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(FakeJudge()) as served:
+        found = await bench(served.address)
+    busy = dataclasses.replace(found, cpu_share=0.97, late_p99_s=0.001)
+    assert "THE CLIENT IS A BOTTLENECK: it took 97% of a core" in warnings(busy)[0]
+    idle = dataclasses.replace(found, cpu_share=0.1, late_p99_s=0.001)
+    assert not any("BOTTLENECK" in warning for warning in warnings(idle))
+
+
+# -------------------------------------------------------------------------------------------------- what comes out
+
+
+async def test_json_picture_and_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with serving(SlowJudge(), max_queue_tokens=45) as served:
+        found = await bench(served.address, retries=False)
+    report.write(found, tmp_path / "run.json")
+    read = json.loads((tmp_path / "run.json").read_text())
+    assert read["summary"]["statuses"] == found.summary.statuses
+    assert read["shape"]["prompt_words"] == {"low": 10, "high": 10}
+    assert read["server"]["current"] == VERSION
+    assert {len(column) for column in read["items"].values()} == {60}
+    for status, tokens, queued_s in zip(
+        read["items"]["status"], read["items"]["prompt_tokens"], read["items"]["queued_s"], strict=True
+    ):
+        assert (tokens, queued_s) == ((40, 0.5) if status == "OK" else (None, None))
+    picture.draw(found, tmp_path / "run.png")
+    assert size_of((tmp_path / "run.png").read_bytes()) == (picture.WIDTH_PX, picture.HEIGHT_PX)
+    picture.draw(found, tmp_path / "run.svg")
+    assert "<svg" in (tmp_path / "run.svg").read_text()[:2000]
+    terminal.show(found, terminal.console())
+    shown = capsys.readouterr().out
+    for word in ("items/s", "latency", "p99", "queued", "OVERLOADED", "hints of", VERSION, "got no score"):
+        assert word in shown
+
+
+async def test_a_run_without_a_single_score_can_be_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judge = FakeJudge()
+    judge.fake_engine.fail("gone")
+    async with serving(judge) as served:
+        found = await bench(served.address, retries=False)
+    assert found.summary.statuses == {"UNAVAILABLE": 60}
+    assert found.summary.cached_share is None
+    picture.draw(found, tmp_path / "run.png")
+    report.write(found, tmp_path / "run.json")
+    assert json.loads((tmp_path / "run.json").read_text())["summary"]["latency"] is None
+    terminal.show(found, terminal.console())
+    assert "60 UNAVAILABLE" in capsys.readouterr().out
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    """Of a PNG, checked as far as its header and its end."""
+    assert png[:16] == b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\rIHDR"
+    assert png[-8:-4] == b"IEND"
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
+
+
+# ------------------------------------------------------------------------------------------------- the command line
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "themis_client.cli", "bench"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    out, drawn = tmp_path / "run.json", tmp_path / "run.png"
+    with running(tmp_path) as served:
+        short = ["-s", served.address, "--warmup", "0", "--prompt-words", "3-5"]
+        done = run(*short, "--items", "30", "--callers", "2", "--out", str(out), "--picture", str(drawn))
+        assert done.returncode == OK, done.stderr
+        assert "30 OK" in done.stdout
+        assert f"versions  {VERSION} (30)" in done.stdout
+        assert json.loads(out.read_text())["summary"]["items"] == 30
+        assert size_of(drawn.read_bytes()) == (picture.WIDTH_PX, picture.HEIGHT_PX)
+        assert json.loads(out.read_text())["shape"]["run"]
+        again = run(*short, "--items", "8", "--repeat-texts", "--stream", "--out", str(out))
+        assert again.returncode == OK
+        assert json.loads(out.read_text())["shape"]["run"] == ""
+
+
+def test_the_command_shows_its_token_and_checks_the_server(tmp_path: Path) -> None:
+    authority = Authority("authority")
+    (tmp_path / "ca.crt").write_bytes(authority.certificate)
+    certificate, key = authority.issue_server("server").write(tmp_path, "server")
+    callers = write_callers(tmp_path / "callers.yaml", entry("trainer", "token-51d0"))
+    token = tmp_path / "token"
+    guard = ["--security.tls.cert_file", str(certificate), "--security.tls.key_file", str(key)]
+    with running(tmp_path, *guard, "--security.callers_file", str(callers)) as served:
+        short = ["-s", served.address, "--warmup", "0", "--items", "8", "--tls-server-name", SERVER_NAME]
+        token.write_text("token-51d0\n")
+        done = run(*short, "--tls-ca", str(tmp_path / "ca.crt"), "--token-file", str(token))
+        assert done.returncode == OK, done.stderr
+        assert "8 OK" in done.stdout
+        token.write_text("another\n")
+        done = run(*short, "--tls-ca", str(tmp_path / "ca.crt"), "--token-file", str(token))
+        assert done.returncode == NO_SERVER
+        assert "Refused" in done.stderr
+        token.write_text("\n")
+        done = run(*short, "--tls-ca", str(tmp_path / "ca.crt"), "--token-file", str(token))
+        assert done.returncode == BAD_INPUT
+        assert "holds no token" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert [line["caller"] for line in served.events("call") if line["method"] == "Score"] == ["trainer"]
+
+
+def test_ctrl_c_tells_what_was_seen(tmp_path: Path) -> None:
+    out = tmp_path / "run.json"
+    with running(tmp_path) as served:
+        command = [
+            *COMMAND,
+            "-s",
+            served.address,
+            "--warmup",
+            "0",
+            "--duration",
+            "100",
+            "--rate",
+            "50",
+            "--out",
+            str(out),
+        ]
+        with subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as bench_run:
+            assert bench_run.stderr is not None
+            assert bench_run.stdout is not None
+            assert "measuring" in bench_run.stderr.readline()
+            bench_run.send_signal(signal.SIGINT)
+            shown = bench_run.stdout.read()
+            assert bench_run.wait(60) == OK
+    assert "interrupted" in shown
+    assert json.loads(out.read_text())["stopped"] == INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--help"], OK, "how to use it"),
+        (["--prompt-words", "5-2"], BAD_INPUT, "'5-2' is not a number of words from 1 on, nor LOW-HIGH"),
+        (["--callers", "0"], BAD_INPUT, "'0' is not a whole number from 1 on"),
+        (["--rate", "nan"], BAD_INPUT, "'nan' is not a number above 0"),
+        (["--picture", "run.bmp"], BAD_INPUT, "ends neither in .png nor in .svg"),
+        (["--duration", "3", "--items", "3"], BAD_INPUT, "not allowed with"),
+        (["--out", "/nowhere/run.json"], BAD_INPUT, "/nowhere/run.json"),
+        (["-s", "127.0.0.1:9"], NO_SERVER, "UNAVAILABLE"),
+        (["-s", ","], BAD_INPUT, "no address in ','"),
+    ],
+)
+def test_usage(arguments: list[str], code: int, said: str) -> None:
+    done = run(*arguments)
+    assert said in done.stdout + done.stderr
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "said"),
+    [
+        ("rich", [], "themis bench needs rich: pip install 'themis-sidecar[cli]'"),
+        ("matplotlib", ["--picture", "x.png"], "--picture needs matplotlib: pip install 'themis-sidecar[plot]'"),
+    ],
+)
+def test_what_is_not_installed_is_said_before_anything_is_sent(missing: str, arguments: list[str], said: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; from themis_client.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "bench", "-s", "127.0.0.1:9", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == BAD_INPUT
+    assert said in done.stderr
+
+
+def test_exit_codes_of_runs_that_did_not_go_well(tmp_path: Path) -> None:
+    with running(tmp_path, "--limits.max_item_bytes", "300") as served:
+        short = ["-s", served.address, "--warmup", "0", "--items", "40"]
+        done = run(*short, "--prompt-words", "1", "--response-words", "1-90")
+        assert done.returncode == SOME_FAILED, done.stderr
+        assert "INVALID" in done.stdout
+        done = run(*short, "--prompt-words", "1", "--response-words", "1", "--version", "v3")
+        assert done.returncode == BAD_INPUT
+        assert "v3" in done.stderr
