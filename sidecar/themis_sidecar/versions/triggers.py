@@ -11,6 +11,7 @@ from themis_sidecar.config import KafkaConfig
 from themis_sidecar.logs import Logger
 
 POLL_MS = 500
+BOOTSTRAP_MS = 5_000  # for a first broker to answer, before the log says that none did
 JOIN_S = 5.0  # at the end; a thread that waits for a broker is left behind, and keeps nothing open
 
 
@@ -54,6 +55,7 @@ class KafkaBell:
                 client_id="themis-sidecar",
                 group_id=None,
                 enable_auto_commit=False,
+                bootstrap_timeout_ms=BOOTSTRAP_MS,
                 auto_offset_reset="latest",
             )
         ) as consumer:
