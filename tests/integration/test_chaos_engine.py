@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.integration.sidecar_fakes import make_server
+from tests.integration.sidecar_fakes import make_config, make_server
 from tests.unit.judge.fakes import FakeEngine, by_digest
 from themis_client import AsyncClient, Item, RetryPolicy, ScoreOptions, Unavailable
 from themis_client.failure import Failure, Status
@@ -29,6 +29,8 @@ from themis_sidecar.lifecycle import Lifecycle
 from themis_sidecar.logs import make_logger
 from themis_sidecar.observe.telemetry import Telemetry
 from themis_sidecar.ready import ReadyFile
+from themis_sidecar.server import Server
+from themis_sidecar.versions.assembly import Fixed
 from themis_sidecar.watchdog import ENGINE_FAILED
 
 EVERY = 5
@@ -109,10 +111,11 @@ async def test_a_model_that_hangs_ends_its_server(tiny_model: Callable[..., Path
     settings = TransformersSettings(str(tiny_model("llama")), dtype="float32", stuck_after_s=0.5)
     judge = Judge(TransformersEngine(settings))
     log, ready, codes = io.StringIO(), tmp_path / "ready", list[int]()
-    logger, telemetry = make_logger(LogConfig(), log), Telemetry.untraced("1.2.3")
-    server = make_server(judge, logger)
+    logger, telemetry, config = make_logger(LogConfig(), log), Telemetry.untraced("1.2.3"), make_config()
+    parts = Fixed.make(judge, config, logger, telemetry)
+    server, residents = Server(parts, config, logger, "1.2.3", telemetry), parts.judging.residents
     running = asyncio.create_task(
-        Lifecycle(judge, server, ReadyFile(ready), codes.append, logger, telemetry, None).run()
+        Lifecycle(parts.supply, residents, server, ReadyFile(ready), codes.append, logger, None).run()
     )
     while not ready.exists():
         assert not running.done(), log.getvalue()
