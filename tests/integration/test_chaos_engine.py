@@ -63,8 +63,8 @@ class Failing:
 async def failing(log: io.StringIO) -> AsyncIterator[str]:
     script = Failing()
     judge = Judge(FakeEngine(script.answer, script.write), settings=JudgeSettings(label_mass_threshold=0.0))
-    server = make_server(judge, make_logger(LogConfig(), log))
     await judge.load()
+    server = make_server(judge, make_logger(LogConfig(), log))
     address = await server.start()
     await server.serve()
     try:
