@@ -27,7 +27,7 @@ from themis_proto.v1 import judge_pb2 as pb
 from themis_proto.v1 import versions_pb2 as vpb
 from themis_sidecar.config import TransformersConfig
 
-PROMOTIONS = 20
+PROMOTIONS = 10
 
 
 class Load:
@@ -72,7 +72,7 @@ class Load:
                 self.pinned[client.version] += 1
 
 
-async def test_twenty_promotions_lose_nothing_and_mix_nothing(tmp_path: Path, tiny_model: Callable[..., Path]) -> None:
+async def test_promotions_lose_nothing_and_mix_nothing(tmp_path: Path, tiny_model: Callable[..., Path]) -> None:
     store = open_store(tmp_path / "store")
     ids = [publish(store, tiny_model("llama", seed)).id for seed in (1, 2)]
     store.propose(state(1, ids[0], ids[1]))

@@ -241,11 +241,16 @@ class Reconciler:
             if resident.id in desired.resident:
                 self._residents.stay(resident.id)
                 self._board.note(resident.id, ResidentStatus.READY, desired.number)
-            elif resident is not self._residents.current:
+            elif not self._is_served(resident):
                 self._residents.leave(resident.id)
                 self._board.note(resident.id, ResidentStatus.LEAVING, desired.number)
                 if not resident.calls and not any(other.base == resident.id for other in self._residents.all):
                     await self._unload(resident)
+
+    def _is_served(self, resident: Resident) -> bool:
+        """Whether it is what callers get who ask for none, or what that stands on."""
+        current = self._residents.current
+        return current is not None and resident.id in (current.id, current.base)
 
     async def _unload(self, resident: Resident) -> None:
         agreement = self._parts.shadow.agreement
