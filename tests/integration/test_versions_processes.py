@@ -97,10 +97,8 @@ async def test_a_replica_that_is_killed_amid_a_promotion_converges(
 
             async def begun() -> bool:
                 listed = await stub.List(vpb.ListRequest())
-                wanted = {
-                    one.replica for one in listed.fleet.replicas for held in one.residents if held.version == second
-                }
-                return "two" in wanted
+                reported = {one.replica: {held.version for held in one.residents} for one in listed.fleet.replicas}
+                return second in reported["two"]
 
             await until(begun)
             await two.kill()

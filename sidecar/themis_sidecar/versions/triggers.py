@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from themis_sidecar.config import KafkaConfig
 from themis_sidecar.logs import Logger
 
 POLL_MS = 500
-BOOTSTRAP_MS = 5_000  # for a first broker to answer, before the log says that none did
-JOIN_S = 5.0  # at the end; a thread that waits for a broker is left behind, and keeps nothing open
+BOOTSTRAP_MS = 4_000  # for a first broker to answer, before the log says that none did
+JOIN_S = 5.0  # at the end; a thread that takes longer is left behind, and keeps nothing open
 
 
 class KafkaBell:
@@ -48,8 +49,14 @@ class KafkaBell:
     def _listen(self) -> None:
         from kafka import KafkaConsumer  # type: ignore[import-untyped]
 
-        with closing(
-            KafkaConsumer(
+        with ExitStack() as opened:
+
+            def client(**settings: Any) -> Any:
+                made = KafkaConsumer.DEFAULT_CONFIG["kafka_client"](**settings)
+                opened.callback(made.close)  # a consumer that finds no broker leaves its client's thread running
+                return made
+
+            consumer = KafkaConsumer(
                 self._config.topic,
                 bootstrap_servers=list(self._config.bootstrap_servers),
                 client_id="themis-sidecar",
@@ -57,8 +64,9 @@ class KafkaBell:
                 enable_auto_commit=False,
                 bootstrap_timeout_ms=BOOTSTRAP_MS,
                 auto_offset_reset="latest",
+                kafka_client=client,
             )
-        ) as consumer:
+            opened.callback(consumer.close)
             self._logger.info("kafka_listening", topic=self._config.topic)
             while not self._ended.is_set():
                 if consumer.poll(timeout_ms=POLL_MS):
