@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -15,10 +17,6 @@ import pytest
 
 from tests.integration.sidecar_running import ROOT, Running, events, free_port, running, until
 from themis_client import Client, Item, RetryPolicy, Unavailable
-from themis_sidecar.config import LogConfig, SupervisorConfig
-from themis_sidecar.logs import make_logger
-from themis_sidecar.ready import ReadyFile
-from themis_sidecar.supervisor import Supervisor
 from themis_sidecar.watchdog import ENGINE_FAILED
 
 SUPERVISED = "tests.integration.sidecar_supervised"
@@ -118,11 +116,11 @@ def test_a_server_that_is_killed_is_not_ready_while_the_next_one_is_waited_for(t
 
 async def supervised(code: str, log: Path, **config: Any) -> int:
     """The exit code of a supervisor around a process that runs `code`."""
-    settings = SupervisorConfig(**{"first_wait_s": 0.01, "longest_wait_s": 0.02} | config)
-    with log.open("a", buffering=1) as stream:
-        return await Supervisor(
-            [sys.executable, "-c", code], settings, ReadyFile(None), make_logger(LogConfig(), stream)
-        ).run()
+    settings = json.dumps({"first_wait_s": 0.01, "longest_wait_s": 0.02} | config)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.integration.supervising", code, str(log), settings, cwd=ROOT
+    )
+    return await asyncio.wait_for(process.wait(), WAIT_S)
 
 
 async def test_it_gives_up_after_quick_failures(tmp_path: Path) -> None:
