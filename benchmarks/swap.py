@@ -110,6 +110,8 @@ def main() -> None:
     parser.add_argument("--promotions", type=int, default=PROMOTIONS, help="(default: %(default)s)")
     parser.add_argument("--loads", type=int, default=LOADS, help="promotions that load first (default: %(default)s)")
     arguments = parser.parse_args()
+    if 0 < arguments.loads < REPETITIONS:
+        parser.error(f"--loads: 0, or at least {REPETITIONS}: an interval needs so many")
     with tempfile.TemporaryDirectory() as folder:
         store = JudgeStore.open(f"{folder}/store", Path(folder, "cache"))
         ids = [_publish(store, Path(folder, f"model-{seed}"), seed) for seed in range(3)]
