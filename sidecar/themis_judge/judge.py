@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from themis_judge import comparing, difficulty, prompts
@@ -78,6 +78,17 @@ class Judge:
     async def unload(self) -> None:
         self._loaded = None
         await self.engine.unload()
+
+    def background(self) -> Judge:
+        """This judge for work that waits while anybody else's does, where its engine can tell the two apart (see
+        Prioritised), else itself. It lives as long as this one is loaded."""
+        behind: Callable[[], Engine] | None = getattr(self.engine, "background", None)
+        if behind is None:
+            return self
+        other = Judge(behind(), self.scenarios, self.settings, self._version_id)
+        asker = Asker(other.engine, self.settings.label_mass_threshold)
+        other._loaded = (asker, Classifier(asker, self.scenarios), self.version)
+        return other
 
     @property
     def version(self) -> JudgeVersion:

@@ -39,6 +39,7 @@ class Lifecycle:
         self._logger = logger
         self._watchdog = Watchdog(lambda: supply.failure, self._fail, exit_process, logger)
         self._signalled = asyncio.Event()
+        self._left_loading = False  # a load can't be stopped, and the interpreter would wait for its thread
 
     async def run(self) -> None:
         """Returns when the server has drained after SIGTERM or SIGINT; a second one ends the process at once."""
@@ -56,6 +57,8 @@ class Lifecycle:
             await self._server.stop()
             if self._http is not None:
                 await self._http.stop()
+        if self._left_loading:
+            self._exit_process(0)
 
     async def _start_http(self) -> None:
         """Before anything is loaded, so that a load can be watched."""
@@ -100,7 +103,7 @@ class Lifecycle:
     async def _drain(self) -> None:
         self._logger.info("draining")
         finished = await self._server.drain()
-        await self._supply.unload()
+        self._left_loading = not await self._supply.unload()
         self._logger.info("stopped", phase="serving", calls_cut_off=not finished)
 
     def _on_signal(self, number: signal.Signals) -> None:

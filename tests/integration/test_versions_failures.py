@@ -193,6 +193,31 @@ async def test_a_replica_that_starts_does_not_roll_back_what_others_serve(
         assert versions_in((await two.judge.Score(call(1))).results) == {old}
 
 
+@pytest.mark.parametrize("needed_by", ["a lease", "another replica"])
+async def test_a_replica_that_cannot_load_a_version_beside_the_current_one_does_not_take_it_from_others(
+    needed_by: str, tmp_path: Path, tiny_model: Callable[..., Path]
+) -> None:
+    root = tmp_path / "store"
+    store = open_store(root)
+    current = publish(store, tiny_model("llama", 1)).id
+    beside = other_templates(store, root, tiny_model("llama", 2))
+    store.propose(state(1, current, beside))
+    if needed_by == "a lease":
+        store.hold(beside, "run-17", 600.0)
+    else:
+        at = written(SystemClock().now())
+        store.report(ReplicaReport("one", at, 1, current, {current: "ready", beside: "ready"}))
+    async with replica(root, "two") as two:
+        await two.ready()  # it serves what it can
+        await until(lambda: _failed(two, beside))
+        assert versions_in((await two.judge.Score(call(1))).results) == {current}
+        assert (await refused(two.judge.Score(call(1, beside)))).code() is grpc.StatusCode.NOT_FOUND
+        listed = await two.versions.List(vpb.ListRequest())
+        assert beside in listed.fleet.desired.resident
+        assert "template digest" in listed.answering.problem
+        assert listed.answering.applied == 0
+
+
 def _report(name: str, current: str) -> ReplicaReport:
     return ReplicaReport(name, written(SystemClock().now()), 2, current, {current: "ready"})
 

@@ -12,13 +12,14 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from themis_judge.store.checking import check_files
 from themis_judge.store.codec import BadJson, decode, encode, parse
 from themis_judge.store.errors import CacheFull, CorruptVersion, StoreUnavailable
+from themis_judge.store.layout import is_version_id
 from themis_judge.store.types import Manifest
 
 _MAKING = ".making-"
@@ -38,7 +39,7 @@ class Cache:
         self._downloading = threading.Lock()  # one at a time: they share the line
 
     def fetch(self, manifest: Manifest, download: Download) -> Path:
-        """The folder with a version's files, which stays until `let_go`. Raises CacheFull, CorruptVersion,
+        """The folder with a version's files, which stays until a `keep` without it. Raises CacheFull, CorruptVersion,
         StoreUnavailable, and whatever `download` raises."""
         target = self._folder / manifest.id
         with self._downloading, _translated(target):
@@ -49,16 +50,14 @@ class Cache:
             os.utime(target)
         return target / _FILES
 
-    def let_go(self, version: str) -> None:
-        """The version may be thrown out from now on; it stays while there is room."""
+    def keep(self, versions: Collection[str]) -> None:
+        """All others may be thrown out from now on; they stay while there is room."""
         with self._lock:
-            handle = self._used.pop(version, None)
-            if handle is not None:
-                os.close(handle)
+            for version in set(self._used).difference(versions):
+                os.close(self._used.pop(version))
 
     def close(self) -> None:
-        for version in tuple(self._used):
-            self.let_go(version)
+        self.keep(())
 
     def _found(self, target: Path, manifest: Manifest) -> int | None:
         """The lock of a folder that is there and right; one that isn't is thrown out."""
@@ -83,8 +82,12 @@ class Cache:
             self._make_room(manifest)
             making.mkdir()
             handle = os.open(making, os.O_RDONLY)
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            (making / _MANIFEST).write_bytes(encode(manifest))
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                (making / _MANIFEST).write_bytes(encode(manifest))
+            except BaseException:
+                _discard(making, handle)
+                raise
         try:
             download(manifest, making / _FILES)
             check_files(making / _FILES, manifest)
@@ -104,17 +107,18 @@ class Cache:
 
     def _drop(self, making: Path, handle: int) -> None:
         with self._alone():
-            shutil.rmtree(making, ignore_errors=True)
-            os.close(handle)
+            _discard(making, handle)
 
     def _make_room(self, manifest: Manifest) -> None:
         """Throws out folders, longest unused first, until the version fits; those being made count as full."""
         held = []
         for folder in self._folder.iterdir():
-            if folder.is_dir():
-                if folder.name.startswith(_MAKING) and self._throw_out(folder):
-                    continue  # its maker is dead
-                held.append((folder.stat().st_mtime, _bytes(folder), folder))
+            making = folder.name.startswith(_MAKING)
+            if not (making or is_version_id(folder.name)) or not folder.is_dir():
+                continue  # somebody else's: it neither counts nor goes
+            if making and self._throw_out(folder):
+                continue  # its maker is dead
+            held.append((folder.stat().st_mtime, _bytes(folder), folder))
         total = sum(size for _, size, _ in held) + manifest.bytes
         for _, size, folder in sorted(held):
             if total <= self._max_bytes:
@@ -148,6 +152,11 @@ class Cache:
             yield
         finally:
             os.close(handle)
+
+
+def _discard(folder: Path, handle: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(handle)
 
 
 def _renamed(folder: Path, target: Path) -> bool:

@@ -14,6 +14,7 @@ from themis_judge.store.files import AlreadyThere, Files, NotThere
 from themis_judge.store.manifests import read_manifest, read_tombstone
 from themis_judge.store.types import DesiredState
 
+_LOOK_BACK = 1000  # states between one current version and the next, at most
 _ENTRY = re.compile(r"([0-9]{8})\.json")
 
 
@@ -33,6 +34,18 @@ class DesiredLog:
             return decode(DesiredState, parse(data).get("state", {}), lenient=True)
         except BadJson as error:
             raise CorruptEntry(f"{layout.desired_path(number)}: {error}") from error
+
+    def before(self, state: DesiredState) -> DesiredState | None:
+        """The last state before this one in which another version was current; None where there is none to be read."""
+        for number in range(state.number - 1, max(0, state.number - 1 - _LOOK_BACK), -1):
+            try:
+                data = self._files.read(layout.desired_path(number))
+                found = decode(DesiredState, parse(data).get("state", {}), lenient=True)
+            except (NotThere, BadJson):
+                return None
+            if found.current != state.current:
+                return found
+        return None
 
     def propose(self, state: DesiredState) -> None:
         """Raises Conflict if its number isn't the next one, Refused, and UnknownVersion for a version that it brings
@@ -87,3 +100,5 @@ def _check(state: DesiredState) -> None:
         raise Refused(f"desired state {state.number}: a resident version is named twice")
     if state.shadow is not None and not 0 < state.shadow.share <= 1:
         raise Refused(f"desired state {state.number}: shadow.share is {state.shadow.share}; it lies in (0, 1]")
+    if state.shadow is not None and state.shadow.version == state.current:
+        raise Refused(f"desired state {state.number}: {state.current} is current and its own shadow")

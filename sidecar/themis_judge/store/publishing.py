@@ -31,8 +31,9 @@ def publish(files: Files, draft: Draft, clock: Clock) -> Manifest:
     except BadJson as error:
         raise Refused(f"the draft can't be written as JSON: {error}") from error
     _check_free(files, manifest.id)
+    _check_base(files, manifest)
     _copy(files, manifest, found)
-    _announce(files, manifest.id, data)
+    _announce(files, manifest, data)
     return manifest
 
 
@@ -107,6 +108,11 @@ def _check_free(files: Files, version: str) -> None:
     raise Conflict(f"{version} is published already")
 
 
+def _check_base(files: Files, manifest: Manifest) -> None:
+    if manifest.kind == "lora" and read_tombstone(files, manifest.base_model) is not None:
+        raise Refused(f"base_model: {manifest.base_model} is retired; an adapter of it could never be served")
+
+
 def _copy(files: Files, manifest: Manifest, found: list[Source]) -> None:
     root = layout.files_path(manifest.id)
     for source in found:
@@ -123,8 +129,8 @@ def _copy(files: Files, manifest: Manifest, found: list[Source]) -> None:
         raise Conflict(f"{missing[0]}: is gone or cut short; publish anew")
 
 
-def _announce(files: Files, version: str, data: bytes) -> None:
-    path = layout.manifest_path(version)
+def _announce(files: Files, manifest: Manifest, data: bytes) -> None:
+    version, path = manifest.id, layout.manifest_path(manifest.id)
     try:
         files.create(path, data)
     except AlreadyThere as error:
@@ -132,3 +138,8 @@ def _announce(files: Files, version: str, data: bytes) -> None:
     if read_tombstone(files, version) is not None:  # see garbage.py, which looks the other way round
         files.delete(path)
         raise Conflict(f"{version} was cleaned away while it was being published; publish anew")
+    try:
+        _check_base(files, manifest)  # retiring looks for adapters after its tombstone: at least one sees the other
+    except Refused:
+        files.delete(path)
+        raise

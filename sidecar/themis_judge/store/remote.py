@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from datetime import datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,7 +84,8 @@ class RemoteFiles:
 
         client = getattr(self._fs, "_s3", None)
         if client is not None:
-            sync(self._fs.loop, client.close, timeout=self._timeout_s)
+            with suppress(*_failures()):  # nothing is lost with a connection that doesn't close
+                sync(self._fs.loop, client.close, timeout=self._timeout_s)
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
@@ -164,9 +167,15 @@ def _code(error: OSError) -> str:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """OSError, and what S3's client raises beside: credentials that are missing, endpoints that don't answer."""
-    try:
+    """OSError, and what clients raise beside: credentials that are missing, endpoints that don't answer, connections
+    that are cut in the middle of a file."""
+    found: list[type[Exception]] = [OSError, HTTPException]
+    with suppress(ImportError):
+        from aiohttp import ClientError
+
+        found.append(ClientError)
+    with suppress(ImportError):
         from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
-    except ImportError:
-        return (OSError,)
-    return (OSError, BotoCoreError)
+
+        found.append(BotoCoreError)
+    return tuple(found)

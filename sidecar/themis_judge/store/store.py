@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -38,6 +38,7 @@ from themis_judge.store.types import (
 )
 
 DEFAULT_CACHE_BYTES = 256 << 30
+_NOT_HELD = ("failed", "no_room")  # how a report's words for such versions begin
 
 
 class JudgeStore:
@@ -95,7 +96,7 @@ class JudgeStore:
 
     def fetch(self, version: str) -> Path:
         """A local folder with the version's files, `judge/` and perhaps `scenarios/`, every one checked against the
-        manifest once in this store's life. It stays until `let_go(version)`. Raises UnknownVersion, CorruptVersion,
+        manifest once in this store's life. It stays until a `keep` without it. Raises UnknownVersion, CorruptVersion,
         CacheFull."""
         manifest = self.manifest(version)
         folder = self._files.local(layout.files_path(version))
@@ -109,9 +110,9 @@ class JudgeStore:
                 self._checked.add(version)
         return folder
 
-    def let_go(self, version: str) -> None:
-        """What `fetch` gave is no longer used and may leave the cache. Nothing happens if nothing was fetched."""
-        self._cache.let_go(version)
+    def keep(self, versions: Collection[str]) -> None:
+        """Of what `fetch` gave only these are used from now on; all else may leave the cache. Does not block."""
+        self._cache.keep(versions)
 
     def retire(self, version: str, why: str, by: str = "store") -> Tombstone:
         """Takes a version out of use for good; its files go when `collect` is called. Writes a desired state, equal
@@ -136,6 +137,10 @@ class JudgeStore:
     def desired(self) -> DesiredState | None:
         """The state in force; None before the first. Raises CorruptEntry."""
         return self._log.read()
+
+    def desired_before(self, state: DesiredState) -> DesiredState | None:
+        """The last state before `state` in which another version was current; None where there is none to be read."""
+        return self._log.before(state)
 
     def propose(self, state: DesiredState) -> None:
         """Puts a state in force if its number is the one after that in force; of several proposals of a number exactly
@@ -198,11 +203,16 @@ class JudgeStore:
         found = set(state.versions if state else ())
         found.update(lease.version for lease in self.leases())
         for report in self.reports(stale_after_s):
-            found.update(() if report.stale else report.residents)
+            found.update(() if report.stale else _held(report))
         for version in tuple(found):
             with suppress(UnknownVersion, CorruptVersion):
                 found.add(self.manifest(version).base_model)
         return frozenset(found)
+
+
+def _held(report: ReplicaReport) -> list[str]:
+    """What failed on a replica, or had no room there, isn't held by it."""
+    return [id for id, standing in report.residents.items() if not standing.startswith(_NOT_HELD)]
 
 
 def version_scenarios(folder: Path) -> Mapping[str, Scenario]:

@@ -107,7 +107,9 @@ class Followed:
             shadow=judging.shadow,
             board=judging.board,
             reporter=Reporter(calls, judging.board, judging.view, logger, own.report_s),
-            rollback=Rollback(calls, judging.residents, judging.board, metrics.swaps, logger, own.stale_after_s),
+            rollback=Rollback(
+                calls, judging.residents, judging.board, metrics.swaps, logger, own.max_resident, own.stale_after_s
+            ),
             metrics=metrics,
             logger=logger,
         )

@@ -107,12 +107,20 @@ def without(now: DesiredState, version: str, author: Author) -> DesiredState:
     return _next(now, author, current=now.current, resident=resident, shadow=shadow, previous=previous)
 
 
-def rolled_back(now: DesiredState, author: Author) -> DesiredState | None:
-    """What was current before is so again, and the failed one is not resident any more. None where nothing was."""
+def rolled_back(now: DesiredState, before: DesiredState | None, room: Room, author: Author) -> DesiredState | None:
+    """What was current before is so again, with what was resident and in shadow then, as far as it is still there; the
+    failed one is not resident any more. before: the last state with another current version. None where nothing was.
+    """
     if now.previous is None:
         return None
-    resident = [now.previous, *(id for id in now.resident if id not in (now.current, now.previous))]
-    return _next(now, author, current=now.previous, resident=resident, shadow=now.shadow, previous=None)
+    then = before if before is not None and before.current == now.previous else None
+    leased = [id for id in now.resident if id in room.leased]
+    wanted = (*leased, *(() if then is None else then.resident), *now.resident)
+    optional = [id for id in wanted if id != now.current and id in room.manifests]
+    resident = _filled(room.with_bases([now.previous]), optional, room)
+    shadow = now.shadow or (None if then is None else then.shadow)
+    kept = shadow if shadow is not None and shadow.version in resident and shadow.version != now.previous else None
+    return _next(now, author, current=now.previous, resident=resident, shadow=kept, previous=None)
 
 
 def _filled(needed: list[str], optional: Collection[str], room: Room) -> list[str]:

@@ -14,6 +14,7 @@ from themis_sidecar import errors
 from themis_sidecar.versions import desired as states
 from themis_sidecar.versions.board import now
 from themis_sidecar.versions.desired import Author, Room
+from themis_sidecar.versions.rooms import read_room
 from themis_sidecar.versions.store_calls import StoreCalls
 
 ATTEMPTS = 10
@@ -50,7 +51,8 @@ class Fleet:
         """All versions with their live leases, by id."""
         with _store_errors():
             entries = sorted(await self._store.run(JudgeStore.list), key=lambda entry: entry.id)
-            return [(entry, await self._store.run(JudgeStore.leases, entry.id)) for entry in entries]
+            leases = await self._store.run(JudgeStore.leases)
+            return [(entry, tuple(lease for lease in leases if lease.version == entry.id)) for entry in entries]
 
     async def promote(self, version: str, by: str, why: str, expected_current: str = "", force: bool = False) -> int:
         """The number of the desired state in which `version` is current."""
@@ -139,21 +141,10 @@ class Fleet:
 
     async def _room(self, version: str | None, state: DesiredState | None) -> Room:
         """What is known of the version and of those in the state. Raises for a version that can't be had."""
-        resident = () if state is None else state.resident
-        known = [await self._manifest(id) for id in resident if id != version]
         if version is not None:
-            known.append(await self._store.run(JudgeStore.manifest, version))
-        manifests = {manifest.id: manifest for manifest in known if manifest is not None}
-        ids = {*manifests, *resident}
-        leased = [id for id in ids if await self._store.run(JudgeStore.leases, id)]
-        return Room(self._max_resident, manifests, frozenset(leased))
-
-    async def _manifest(self, id: str) -> Manifest | None:
-        """None for one that can't be read any more: it may still have to make room for another."""
-        try:
-            return await self._store.run(JudgeStore.manifest, id)
-        except (stores.CorruptVersion, stores.UnknownVersion):
-            return None
+            await self._store.run(JudgeStore.manifest, version)
+        resident = () if state is None else state.resident
+        return await read_room(self._store, self._max_resident, (*resident, *([version] if version else [])))
 
     def _author(self, by: str, why: str) -> Author:
         return Author(by or f"a caller of {self._replica}", now(), why)

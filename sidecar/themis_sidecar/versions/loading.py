@@ -12,14 +12,14 @@ from themis_judge.engines.base import Deadline, Engine
 from themis_judge.items import Item, Message, Options, Response, Result, Status
 from themis_judge.judge import Judge
 from themis_judge.scenarios import Scenario
-from themis_judge.store import HealthPrompt, JudgeStore, Manifest, StoreUnavailable, version_scenarios
+from themis_judge.store import CacheFull, HealthPrompt, JudgeStore, Manifest, StoreUnavailable, version_scenarios
 from themis_judge.version import references_of, template_digest
 from themis_sidecar.versions.residents import Resident, Residents
 from themis_sidecar.versions.store_calls import StoreCalls
 
 Adapt = Callable[[str, Path, str], Engine]
 
-_BROKEN = (Status.ENGINE_ERROR, Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED)
+_WORKS = (Status.OK, Status.OFF_FORMAT)  # that it keeps to the format is for health prompts to ask
 _TRIAL = Item((Message.of("user", "What is two and two?"),), Response.of("Four."), scenario="math")
 
 
@@ -28,14 +28,12 @@ class LoadFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A version that lies on this machine and fits this software. base: where it is an adapter whose weights have to
+class Plan:
+    """A version that may be loaded, and nothing of it is here yet. base: where it is an adapter whose weights have to
     be loaded first."""
 
     manifest: Manifest
-    folder: Path
-    scenarios: Mapping[str, Scenario]
-    base: Prepared | None = None
+    base: Plan | None = None
 
     @property
     def id(self) -> str:
@@ -47,6 +45,20 @@ class Prepared:
         return self.manifest.kind != "lora" or self.base is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A version that lies on this machine and fits this software, and the base that it needs first."""
+
+    manifest: Manifest
+    folder: Path
+    scenarios: Mapping[str, Scenario]
+    base: Prepared | None = None
+
+    @property
+    def id(self) -> str:
+        return self.manifest.id
+
+
 class Loader:
     """make_engine: builds the engine for a model's folder; warm_up_s: the longest that health prompts may take."""
 
@@ -55,22 +67,28 @@ class Loader:
         self._make_engine = make_engine
         self._warm_up_s = warm_up_s
 
-    async def prepare(self, id: str, residents: Residents, wanted: Collection[str]) -> Prepared:
-        """Fetches and checks; nothing is loaded yet. An adapter's base has to be resident, or wanted.
+    async def plan(self, id: str, residents: Residents, wanted: Collection[str]) -> Plan:
+        """What it takes to load a version. An adapter's base has to be resident, or wanted.
 
         Raises LoadFailed where the version is at fault, StoreUnavailable where it could not be looked at.
         """
         with _at_fault():
             manifest = await self._store.run(JudgeStore.manifest, id)
-            base: Prepared | None = None
+            base: Plan | None = None
             if manifest.kind == "lora" and residents.get(manifest.base_model) is None:
                 if manifest.base_model not in wanted or manifest.base_model == id:
                     raise LoadFailed(f"it adapts {manifest.base_model}, which is not resident here")
-                base = await self.prepare(manifest.base_model, residents, ())
-            folder = await self._store.run(JudgeStore.fetch, id)
+                base = await self.plan(manifest.base_model, residents, ())
+            return Plan(manifest, base)
+
+    async def prepare(self, plan: Plan) -> Prepared:
+        """Fetches and checks; nothing is loaded yet. Raises LoadFailed, StoreUnavailable, CacheFull."""
+        with _at_fault():
+            base = None if plan.base is None else await self.prepare(plan.base)
+            folder = await self._store.fetch(plan.manifest)
             scenarios = version_scenarios(folder)
-            _check_template(manifest, scenarios)
-            return Prepared(manifest, folder, scenarios, base)
+            _check_template(plan.manifest, scenarios)
+            return Prepared(plan.manifest, folder, scenarios, base)
 
     async def load(self, prepared: Prepared, residents: Residents) -> tuple[Resident, ...]:
         """Loads and warms up; seconds to minutes. The version comes last, after the base that it needed.
@@ -111,13 +129,14 @@ class Loader:
         return adapted(prepared.id, folder, prepared.manifest.weights_digest)
 
     async def _warm_up(self, judge: Judge, prompts: tuple[HealthPrompt, ...]) -> None:
-        """Every health prompt's rating must lie where the manifest says. Without any, a rating has to be computed."""
+        """Every health prompt's rating must lie where the manifest says. Without any, one has to be computed, in the
+        format or not."""
         deadline = Deadline.after(self._warm_up_s)
         if not prompts:
             trial = replace(_TRIAL, scenario=_TRIAL.scenario if _TRIAL.scenario in judge.scenarios else "")
             result = await judge.score_one(trial, Options(), deadline)
-            if result.status in _BROKEN:
-                raise LoadFailed(f"it can't rate: {result.error}")
+            if result.status not in _WORKS:
+                raise LoadFailed(f"it can't rate: {result.status.name}: {result.error}")
         for index, prompt in enumerate(prompts):
             _check_health(index, prompt, await judge.score_one(prompt.item, Options(), deadline))
 
@@ -127,7 +146,7 @@ def _at_fault() -> Iterator[None]:
     """Turns whatever a candidate's files make a library raise into LoadFailed: serving must not end for it."""
     try:
         yield
-    except (LoadFailed, StoreUnavailable):
+    except (CacheFull, LoadFailed, StoreUnavailable):  # the first and the last are not the version's fault
         raise
     except Exception as error:
         raise LoadFailed(f"{type(error).__name__}: {error}") from error

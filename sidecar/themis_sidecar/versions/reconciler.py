@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from themis_judge.store import DesiredState, JudgeStore, StoreError, StoreUnavailable
+from themis_judge.store import CacheFull, DesiredState, JudgeStore, StoreError, StoreUnavailable
 from themis_sidecar.logs import Logger
 from themis_sidecar.observe.metrics import Metrics
 from themis_sidecar.versions.board import Board, ResidentStatus
-from themis_sidecar.versions.loading import Loader, LoadFailed
+from themis_sidecar.versions.loading import Loader, LoadFailed, Prepared
 from themis_sidecar.versions.reporting import Reporter
 from themis_sidecar.versions.residents import Resident, Residents
 from themis_sidecar.versions.rollback import Rollback
@@ -53,6 +53,7 @@ class Reconciler:
         self._swap = Swap(parts.residents)
         self._retry_at_s = 0.0
         self._current_told: str | None = None
+        self._loading = False
         self._wake = asyncio.Event()
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -84,7 +85,8 @@ class Reconciler:
         if self._task.done():
             self._task.result()
 
-    async def unload(self) -> None:
+    async def unload(self) -> bool:
+        loading = self._loading
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
@@ -92,6 +94,7 @@ class Reconciler:
         for resident in _adapters_first(self._residents.all):
             await self._unload(resident)
         self._parts.store.close()
+        return not loading
 
     async def _run(self) -> None:
         while True:
@@ -112,6 +115,7 @@ class Reconciler:
                 await self._follow(desired)
         except StoreError as error:
             reporter.store_failed(error)
+        self._parts.store.keep(resident.id for resident in self._residents.all)
         await reporter.report()
 
     async def _follow(self, desired: DesiredState) -> None:
@@ -129,10 +133,15 @@ class Reconciler:
             await self._release(desired)
             self._run_shadow(desired)
         failed = [id for id in desired.resident if self._board.failed(id, desired.number)]
-        if failed and await self._parts.rollback.propose(failed[0], desired):
+        first = desired.current if desired.current in failed else next(iter(failed), None)
+        if first is not None and await self._parts.rollback.propose(first, desired):
             self.wake()
-        elif self._residents.get(desired.current) is not None and all(map(self._settled, desired.resident)):
-            self._reached(desired)
+        elif self._residents.get(desired.current) is not None:
+            waiting = [id for id in desired.resident if not self._settled(id)]
+            if not waiting:
+                self._reached(desired)
+            elif set(waiting) <= set(failed):  # what can be served here is; the rest only others can
+                self._ready.set()
 
     async def _superseded(self, desired: DesiredState) -> bool:
         latest = await self._parts.store.run(JudgeStore.desired)
@@ -151,7 +160,7 @@ class Reconciler:
     # ------------------------------------------------------------------------------------------ in
 
     async def _provide(self, id: str, desired: DesiredState) -> None:
-        """Makes a version resident, where that can be done now. Raises StoreUnavailable."""
+        """Makes a version resident, where that can be done now. Raises CacheFull, StoreUnavailable."""
         started_s = self._clock()
         if not self._board.crowded_out(id):
             self._board.note(id, ResidentStatus.LOADING, desired.number)
@@ -162,10 +171,9 @@ class Reconciler:
         except LoadFailed as error:
             self._parts.metrics.swaps.load_ended(self._clock() - started_s, ok=False)
             self._failed(id, desired, str(error))
-            await self._parts.store.run(JudgeStore.let_go, id)
             return
-        except StoreUnavailable as error:
-            self._board.note(id, ResidentStatus.LOADING, desired.number, f"the store can't be read: {error}")
+        except (CacheFull, StoreUnavailable) as error:
+            self._board.note(id, ResidentStatus.LOADING, desired.number, f"it can't be fetched: {error}")
             raise
         took_s = self._clock() - started_s
         self._parts.metrics.swaps.load_ended(took_s, ok=True)
@@ -174,13 +182,22 @@ class Reconciler:
         await self._parts.reporter.report()
 
     async def _make_resident(self, id: str, desired: DesiredState) -> bool:
-        """False where there is no room for it. Raises LoadFailed, StoreUnavailable."""
-        prepared = await self._parts.loader.prepare(id, self._residents, desired.resident)
-        full = self._full() and prepared.brings_weights
-        in_the_way = self._in_the_way() if full and prepared.id == desired.current else ()
+        """False where there is no room for it. Raises LoadFailed, CacheFull, StoreUnavailable."""
+        plan = await self._parts.loader.plan(id, self._residents, desired.resident)
+        full = self._full() and plan.brings_weights
+        in_the_way = self._in_the_way() if full and id == desired.current else ()
         if full and not in_the_way:
-            self._no_room(prepared.id, desired)
+            self._no_room(id, desired)
             return False
+        prepared = await self._parts.loader.prepare(plan)
+        self._loading = True
+        try:
+            await self._load(prepared, in_the_way, desired)
+        finally:
+            self._loading = False
+        return True
+
+    async def _load(self, prepared: Prepared, in_the_way: Sequence[Resident], desired: DesiredState) -> None:
         if in_the_way:
             self._parts.shadow.stop()  # it may stand on what goes; the end of the round starts it again
             await self._swap.exchange(in_the_way, lambda: self._parts.loader.load(prepared, self._residents))
@@ -190,7 +207,6 @@ class Reconciler:
         else:
             for resident in await self._parts.loader.load(prepared, self._residents):
                 self._residents.add(resident)
-        return True
 
     def _full(self) -> bool:
         return len(self._weights()) >= self._max_resident
@@ -264,7 +280,6 @@ class Reconciler:
         """It is unloaded: nothing here knows it any more."""
         self._board.forget(resident.id)
         self._parts.metrics.forget_version(resident.id)
-        await self._parts.store.run(JudgeStore.let_go, resident.id)
         self._logger.info("version_unloaded", version=resident.id)
 
     def _forget(self, desired: DesiredState) -> None:

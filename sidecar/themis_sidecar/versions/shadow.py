@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from themis_judge.engines.base import Deadline
 from themis_judge.items import Item, Options, RatingMode, Result, Status
+from themis_judge.judge import Judge
 from themis_sidecar.admission import Admission
 from themis_sidecar.versions.residents import Resident
 
@@ -53,6 +54,7 @@ class Shadow:
         self._admission = admission
         self._bounds = bounds
         self._resident: Resident | None = None
+        self._judge: Judge | None = None
         self._share = 0.0
         self._agreement: Agreement | None = None
         self._waiting: deque[tuple[Item, Options, Result]] = deque()
@@ -76,13 +78,14 @@ class Shadow:
         if self._resident is not resident:
             self.stop()
             self._resident, self._agreement = resident, Agreement(resident.id)
+            self._judge = resident.judge.background()
         self._share = share
 
     def stop(self) -> None:
         """Drops what waits, and the figures."""
         if self._work is not None:
             self._work.cancel()
-        self._resident, self._agreement, self._work = None, None, None
+        self._resident, self._judge, self._agreement, self._work = None, None, None, None
         self._waiting.clear()
 
     def offer(self, item: Item, options: Options, result: Result) -> None:
@@ -100,13 +103,13 @@ class Shadow:
         return self._admission.queued_tokens <= self._bounds.queue_tokens
 
     async def _run(self) -> None:
-        while self._waiting and self._resident is not None:
+        while self._waiting and self._judge is not None:
             item, options, live = self._waiting.popleft()
             if not self._room():  # live work came in between
                 self._count(dropped=1)
                 continue
             plain = replace(options, return_prompt=False)
-            found = await self._resident.judge.score_one(item, plain, Deadline.after(ITEM_S))
+            found = await self._judge.score_one(item, plain, Deadline.after(ITEM_S))
             self._compare(live, found)
 
     def _compare(self, live: Result, found: Result) -> None:

@@ -22,7 +22,9 @@ class Supply(Protocol):
         """Returns when calls can be served."""
         ...
 
-    async def unload(self) -> None: ...
+    async def unload(self) -> bool:
+        """False where a load is still under way in a thread, which nobody can stop."""
+        ...
 
 
 class FixedJudge:
@@ -52,5 +54,6 @@ class FixedJudge:
         self._residents.promote(self._judge.version.id)
         self._swaps.started(self._judge.version)
 
-    async def unload(self) -> None:
+    async def unload(self) -> bool:
         await self._judge.unload()
+        return True

@@ -609,6 +609,7 @@ async def test_other_refusals_say_what_to_fix_and_never_the_key(
     status: int, body: Any, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "httpx")  # vLLM, if other tests loaded it, has made it quiet
     async with endpoint(Reply(body, status)) as server, engine_at(server.url) as engine:
         with pytest.raises(EngineError, match=told) as caught:
             await engine.label_logprobs(PROMPT, FIVE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -45,14 +46,55 @@ def test_the_one_unused_longest_goes_first_and_none_in_use(versions: list[Manife
     with pytest.raises(CacheFull, match=third.id):
         store.fetch(third.id)
     assert cached(tmp_path) == {first.id, second.id}
-    store.let_go(first.id)
-    store.let_go(second.id)
-    store.let_go(third.id)
+    store.keep(())
     os.utime(tmp_path / "cache" / second.id, (1, 1))
     store.fetch(third.id)
     assert cached(tmp_path) == {first.id, third.id}
     with pytest.raises(CacheFull):
         far(tmp_path, cache_bytes=first.bytes - 1, cache="small").fetch(first.id)
+
+
+def test_what_else_lies_in_the_folder_neither_counts_nor_goes(versions: list[Manifest], tmp_path: Path) -> None:
+    first, second, _ = versions
+    mine = tmp_path / "cache" / "my-models" / "weights"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(bytes(10 * first.bytes))
+    os.utime(mine.parent, (1, 1))
+    store = far(tmp_path, cache_bytes=first.bytes)
+    store.fetch(first.id)
+    store.keep(())
+    store.fetch(second.id)
+    assert cached(tmp_path) == {"my-models", second.id}
+    assert mine.exists()
+
+
+def test_what_is_not_kept_goes_and_the_rest_stays(versions: list[Manifest], tmp_path: Path) -> None:
+    first, second, third = versions
+    store = far(tmp_path, cache_bytes=2 * first.bytes)
+    for version in (first, second):
+        store.fetch(version.id)
+    store.keep((second.id,))
+    store.fetch(third.id)
+    assert cached(tmp_path) == {second.id, third.id}
+
+
+def test_a_full_disk_leaves_no_handle_and_no_folder(
+    versions: list[Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, handles = far(tmp_path), Path("/proc/self/fd")
+
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        before = len(list(handles.iterdir()))
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="No space left"):
+                store.fetch(versions[0].id)
+        assert len(list(handles.iterdir())) == before
+    assert cached(tmp_path) == set()
+    store.fetch(versions[0].id)
 
 
 def test_another_process_s_version_is_in_use_until_it_dies(versions: list[Manifest], tmp_path: Path) -> None:

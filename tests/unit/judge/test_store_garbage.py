@@ -54,6 +54,17 @@ def test_what_a_replica_still_holds_stays(tmp_path: Path) -> None:
     assert f"versions/{held.id}/manifest.json" in store.collect(HOUR_S).paths
 
 
+@pytest.mark.parametrize("standing", ["failed: of its health prompts", "no_room: 1 are resident"])
+def test_what_a_replica_only_tried_goes(standing: str, tmp_path: Path) -> None:
+    store = opened(tmp_path, SetClock())
+    kept, tried = published(store, tmp_path, "kept"), published(store, tmp_path, "tried")
+    store.propose(state(1, kept.id))
+    store.retire(tried.id, "bad")
+    age(tmp_path / "store", 2 * HOUR_S)
+    store.report(ReplicaReport("pod", "2026-01-02T03:04:05Z", 1, kept.id, {kept.id: "ready", tried.id: standing}))
+    assert f"versions/{tried.id}/manifest.json" in store.collect(HOUR_S).paths
+
+
 def test_leases_that_ran_out_and_reports_of_the_dead_go(tmp_path: Path) -> None:
     clock = SetClock()
     store = opened(tmp_path, clock)

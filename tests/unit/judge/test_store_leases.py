@@ -220,6 +220,15 @@ def test_retiring_the_previous_version_leaves_nothing_to_roll_back_to(store: Jud
     assert found.why == f"retired {first}"
 
 
+def test_an_adapter_of_a_retired_base_is_not_published(store: JudgeStore, tmp_path: Path) -> None:
+    base = published(store, tmp_path, "base").id
+    tombstone = store.retire(base, "old")
+    with pytest.raises(Refused, match=f"base_model: {base} is retired"):
+        store.publish(Draft("lora", adapter(tmp_path / "late"), base, "lora"))
+    assert store.retire(base, "again") == tombstone
+    assert base not in [entry.id for entry in store.list()]
+
+
 def test_what_is_not_there_can_not_be_retired(store: JudgeStore) -> None:
     with pytest.raises(UnknownVersion):
         store.retire("judge-0123456789ab", "why")

@@ -123,11 +123,31 @@ def test_without() -> None:
         states.without_shadow(now("a"), AUTHOR)
 
 
-def test_roll_back() -> None:
-    state = states.rolled_back(now("b", "a", "c", previous="a"), AUTHOR)
+@pytest.mark.parametrize(
+    ("before", "failed", "space", "resident", "shadow"),
+    [
+        (now("a"), now("b", "a", previous="a"), room(2), ("a",), None),
+        (now("a", "c"), now("b", "a", previous="a"), room(2), ("a", "c"), None),  # what made room comes back
+        (now("a", "c"), now("b", previous="a"), room(1), ("a",), None),  # as far as there is room
+        (now("b1", "b"), now("a", previous="b1"), room(1), ("b", "b1"), None),  # an adapter with its base
+        (now("a"), now("b1", "b", previous="a"), room(1), ("a",), None),  # the failed one's base goes with it
+        (now("a", shadow="c"), now("b", "a", previous="a"), room(2), ("a", "c"), "c"),
+        (now("a"), now("b", shadow="a", previous="a"), room(2), ("a",), None),  # nothing is its own shadow
+        (now("a"), now("b", "a", "c", previous="a"), room(2, "c"), ("a", "c"), None),  # leased since then
+        (now("a", "gone"), now("b", "a", previous="a"), room(3), ("a",), None),  # retired since then
+        (now("d"), now("b", "a", previous="a"), room(2), ("a",), None),  # another state than the log should have
+        (None, now("b", previous="a"), room(1), ("a",), None),
+    ],
+)
+def test_roll_back(
+    before: DesiredState | None, failed: DesiredState, space: Room, resident: tuple[str, ...], shadow: str | None
+) -> None:
+    state = states.rolled_back(failed, before, space, AUTHOR)
     assert state is not None
-    assert (state.current, state.resident, state.previous, state.why) == ("a", ("a", "c"), None, "because")
-    state = states.rolled_back(now("b", previous="a"), AUTHOR)
-    assert state is not None
-    assert state.resident == ("a",)
-    assert states.rolled_back(now("b"), AUTHOR) is None
+    assert (state.number, state.current, state.previous, state.why) == (8, failed.previous, None, "because")
+    assert state.resident == resident
+    assert (state.shadow and state.shadow.version) == shadow
+
+
+def test_no_roll_back_where_nothing_was_before() -> None:
+    assert states.rolled_back(now("b"), now("a"), room(1), AUTHOR) is None
