@@ -19,7 +19,7 @@ from themis_sidecar.versions.board import Board
 from themis_sidecar.versions.fleet import Fleet
 from themis_sidecar.versions.reporting import StateTeller
 
-MAX_CALLS = 64  # in flight; whoever manages versions is a person or a job, never a crowd
+MAX_CALLS = 64  # in flight: people, jobs, and the leases of running clients, which each renew now and then
 MAX_CALL_S = 3600.0
 ANSWER_MARGIN_S = 0.2  # of a caller's deadline, so that what a wait came to still reaches it
 MAX_TTL_S = 86_400.0
