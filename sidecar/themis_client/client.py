@@ -76,7 +76,7 @@ class Client:
         return self._wait(lambda client: work(client.versions), timeout_s)
 
     def refresh_version(self, *, timeout_s: float | None = None) -> str:
-        """Pins the version that is current now, and returns its id. Calls under way keep the old one."""
+        """Pins the version that is current now, and returns its id. See AsyncClient.refresh_version."""
         return self._wait(lambda client: client.refresh_version(timeout_s=timeout_s), timeout_s)
 
     def score(

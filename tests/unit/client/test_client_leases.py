@@ -117,3 +117,38 @@ async def test_a_renewal_that_ends_by_itself_is_told() -> None:
         assert held is not None
         await until(lambda: held.lost is not None)
         assert "OSError: no clock" in str(held.lost)
+
+
+async def test_the_old_version_is_held_until_its_last_call_has_ended() -> None:
+    judge, leases = JudgeDouble(versions=("v1", "v2")), LeasesDouble()
+    async with serving(judge, leases) as address, AsyncClient(address, lease=POLICY) as client:
+        await client.score([Item("q", "0.5")])
+        judge.answering.clear()
+        stream = client.stream([Item("q", "0.5")])
+        calls = [asyncio.ensure_future(work) for work in (client.score([Item("q", "0.5")]), anext(stream))]
+        await until(lambda: len(judge.calls("Score")) == 2 and len(judge.calls("StreamScores")) == 1)
+        judge.current = "v2"
+        assert await client.refresh_version() == "v2"
+        assert client.lease is not None
+        assert client.lease.lease.version == "v2"
+        judge.current = "v1"
+        assert await client.refresh_version() == "v1"  # still held: nothing is asked for
+        judge.current = "v2"
+        assert await client.refresh_version() == "v2"
+        judge.answering.set()
+        await asyncio.gather(*calls)
+        await until(lambda: "lease on v2" in leases.released)
+        assert leases.released == ["lease on v2"]  # of the first refresh; the stream goes on
+        await stream.aclose()
+        await until(lambda: "lease on v1" in leases.released)
+    assert leases.released == ["lease on v2", "lease on v1", "lease on v2"]
+
+
+async def test_a_version_that_nobody_uses_is_given_back_at_once() -> None:
+    judge, leases = JudgeDouble(versions=("v1", "v2")), LeasesDouble()
+    async with serving(judge, leases) as address, AsyncClient(address, lease=POLICY) as client:
+        await client.score([Item("q", "0.5")])
+        judge.current = "v2"
+        await client.refresh_version()
+        await until(lambda: leases.released == ["lease on v1"])
+    assert leases.released == ["lease on v1", "lease on v2"]
