@@ -468,6 +468,10 @@ def test_exit_codes_of_runs_that_did_not_go_well(tmp_path: Path) -> None:
         assert done.returncode == SOME_FAILED, done.stderr
         assert "nothing was measured" in done.stdout
         assert drawn.exists()
+        unfit = run("-s", served.address, "--warmup", "0", "--items", "1000000", "--timeout", "0.5")
+        assert unfit.returncode == SOME_FAILED, unfit.stderr
+        assert "the run ended early (--timeout 0.5)" in unfit.stdout
+        assert "as many items as one run may keep" not in unfit.stdout
         short = ["-s", served.address, "--warmup", "0", "--items", "40"]
         done = run(*short, "--prompt-words", "1", "--response-words", "1-90")
         assert done.returncode == SOME_FAILED, done.stderr
