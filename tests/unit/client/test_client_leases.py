@@ -45,6 +45,11 @@ class LeasesDouble(versions_pb2_grpc.VersionServiceServicer):
         self.released.append(request.lease_id)
         return versions_pb2.ReleaseResponse()
 
+    async def _unused(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+    List = Load = Promote = Retire = _unused
+
 
 @asynccontextmanager
 async def serving(judge: JudgeDouble, leases: LeasesDouble) -> AsyncIterator[str]:
