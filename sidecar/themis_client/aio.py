@@ -45,6 +45,7 @@ from themis_client.items import (
     ItemLike,
 )
 from themis_client.options import CompareOptions, ScoreOptions
+from themis_client.pinned import PinnedLease
 from themis_client.replicas import ReplicaPolicy, Replicas
 from themis_client.results import Classifications, Comparisons, Difficulties, Results, Scored, Scores
 from themis_client.retry import RetryPolicy
@@ -106,10 +107,9 @@ class AsyncClient:
         self._version = None if version == CURRENT else version
         self._description: Description | None = None
         self._describing = asyncio.Lock()
-        self._lease_policy = lease
-        self._held: HeldLease | None = None
         self._closed = False
         self._versions = AsyncVersions(self._dispatcher, self._deadline, runtime)
+        self._lease = PinnedLease(self._versions, lease)
 
     @property
     def version(self) -> str | None:
@@ -124,15 +124,16 @@ class AsyncClient:
     @property
     def lease(self) -> HeldLease | None:
         """The lease on the pinned version; None before the first call, and without `lease`."""
-        return self._held
+        return self._lease.held
 
     async def refresh_version(self, *, timeout_s: float | None = None) -> str:
-        """Pins the version that is current now, and returns its id. Calls under way keep the old one."""
+        """Pins the version that is current now, and returns its id. Calls under way keep the old one; its lease is
+        given back when the last of them has ended."""
         async with self._describing:
             deadline = self._deadline(timeout_s)
             description = await self._describe(deadline)
             self._version = version = _current(description)
-            await self._hold(version, deadline)
+            await self._lease.pin(version, deadline.remaining_s)
             return version
 
     async def score(
@@ -210,9 +211,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Closes all channels for good, and gives a lease back. Calls under way fail."""
-        held, self._held = self._held, None
-        if held is not None:
-            await held.release()
+        await self._lease.close()
         self._closed = True
         await self.disconnect()
 
@@ -244,7 +243,8 @@ class AsyncClient:
         found, limits = await self._handshake(version, deadline)
         jobs = [kind.job(index, value, limits.item_bytes) for index, value in enumerate(values)]
         work = Work(kind.rpc(options(found)), limits, deadline, found)
-        await self._dispatcher.run(work, [job for job in jobs if not isinstance(job, Failure)])
+        with self._lease.using(found):
+            await self._dispatcher.run(work, [job for job in jobs if not isinstance(job, Failure)])
         return Results(kind.result(work, job) for job in jobs)
 
     async def _stream(
@@ -263,9 +263,10 @@ class AsyncClient:
             item_timeout_s=item_timeout_s,
         )
         results = ScoreStream(self._replicas, self._retry, self._runtime, settings, self._observe).results(items)
-        async with contextlib.aclosing(results):
-            async for result in results:
-                yield result
+        with self._lease.using(version):
+            async with contextlib.aclosing(results):
+                async for result in results:
+                    yield result
 
     def _window(self) -> int:
         described = self._description.limits.stream_window if self._description else 0
@@ -277,18 +278,9 @@ class AsyncClient:
             description = self._description or await self._describe(deadline)
             if not version or version == CURRENT:
                 self._version = version = self._version or _current(description)
-                await self._hold(version, deadline)
+                await self._lease.pin(version, deadline.remaining_s)  # before its use: it could be gone a moment later
         limits = BatchLimits.of(description.limits, DEFAULT_BATCH_ITEMS, self._batch_items, MAX_MESSAGE_BYTES)
         return version, limits
-
-    async def _hold(self, version: str, deadline: Deadline) -> None:
-        """Before the version is used: it could be gone a moment later."""
-        held = self._held
-        if self._lease_policy is None or (held is not None and held.lease.version == version):
-            return
-        self._held = await self._versions.hold(version, self._lease_policy, timeout_s=deadline.remaining_s)
-        if held is not None:
-            await held.release()
 
     async def _describe(self, deadline: Deadline) -> Description:
         self._description = decode.description(await self._dispatcher.ask(describe, deadline))

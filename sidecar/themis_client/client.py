@@ -72,11 +72,12 @@ class Client:
 
     def manage(self, work: Callable[[AsyncVersions], Coroutine[Any, Any, T]], *, timeout_s: float | None = None) -> T:
         """Does something with the fleet's versions: `client.manage(lambda versions: versions.promote(id))`.
-        timeout_s: for all of it."""
+        timeout_s: for all of it; the client's own where it is None, so that work which waits longer has to be given
+        one: `client.manage(lambda versions: versions.promote(id, wait_s=600), timeout_s=630)`."""
         return self._wait(lambda client: work(client.versions), timeout_s)
 
     def refresh_version(self, *, timeout_s: float | None = None) -> str:
-        """Pins the version that is current now, and returns its id. Calls under way keep the old one."""
+        """Pins the version that is current now, and returns its id. See AsyncClient.refresh_version."""
         return self._wait(lambda client: client.refresh_version(timeout_s=timeout_s), timeout_s)
 
     def score(

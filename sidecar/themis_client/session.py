@@ -52,11 +52,15 @@ class Session:
 
     def wait(self, work: Work[T], timeout_s: float | None) -> T:
         """Starts work and waits for it, little longer than its deadline."""
+        limit_s = (self._timeout_s if timeout_s is None else timeout_s) + GRACE_S
         call = self.submit(work)
         try:
-            return call.result((self._timeout_s if timeout_s is None else timeout_s) + GRACE_S)
+            return call.result(limit_s)
         except FutureTimeoutError as error:
-            raise DeadlineExceeded("the client's own thread gave no answer in time") from error
+            raise DeadlineExceeded(
+                f"nothing came back within {limit_s:g} s: the work takes longer than the timeout_s that it was given, "
+                "or than the client's; or the client's own thread is stuck"
+            ) from error
         finally:
             call.cancel()  # after KeyboardInterrupt, for instance; does nothing to a call that is done
 

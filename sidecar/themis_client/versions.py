@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from themis_client import decode_versions as decode
 from themis_client.deadline import Deadline, Runtime
 from themis_client.dispatch import Dispatcher, Metadata
-from themis_client.errors import ThemisError
+from themis_client.errors import ThemisError, Unavailable
 from themis_client.fleet import FleetState, Lease, Listing
 from themis_client.replicas import Replica
 from themis_client.tasks import cancel
@@ -30,6 +30,7 @@ RENEWALS = 3
 """How often a lease is renewed in its life: two may fail."""
 MARGIN_S = 30.0
 """For a call that waits: the server's answer comes after the wait."""
+CANCELLED = "the lease is renewed no more: its task was cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,10 @@ class HeldLease:
         self._lease = lease
         self._policy = policy
         self._runtime = runtime
-        self._renewal = asyncio.create_task(self._keep())
         self.lost: ThemisError | None = None
+        self._released = False
+        self._renewal = asyncio.create_task(self._keep())
+        self._renewal.add_done_callback(self._ended)
 
     @property
     def lease(self) -> Lease:
@@ -59,6 +62,7 @@ class HeldLease:
 
     async def release(self) -> None:
         """Ends it. Where no server can be reached it ends by itself."""
+        self._released = True
         await cancel([self._renewal])
         with contextlib.suppress(ThemisError):
             await self._versions.release(self._lease.id, timeout_s=RELEASE_S)
@@ -74,11 +78,31 @@ class HeldLease:
     async def _keep(self) -> None:
         while True:
             await self._runtime.sleep(self._policy.ttl_s / RENEWALS)
-            try:
-                await self._renew()
-                self.lost = None
-            except ThemisError as error:  # it may be cured by the next renewal, or by a lease of its own
-                self.lost = error
+            self.lost = await self._attempt()  # the next renewal may cure it, or a lease of one's own
+
+    async def _attempt(self) -> ThemisError | None:
+        """Why a renewal failed. It runs in a task of its own: closing channels cancels what is under way on them, and
+        that must not pass for the end of this."""
+        renewal = asyncio.create_task(self._renew())
+        try:
+            await asyncio.wait([renewal])
+        finally:
+            await cancel([renewal])
+        if renewal.cancelled():
+            return Unavailable("the channel was closed while the lease was being renewed")
+        try:
+            renewal.result()
+        except ThemisError as error:
+            return error
+        return None
+
+    def _ended(self, renewal: asyncio.Task[None]) -> None:
+        """Nobody waits for the renewal's end: what nobody asked for is told here."""
+        if self._released:
+            return
+        why = None if renewal.cancelled() else renewal.exception()
+        self.lost = Unavailable(f"the lease is renewed no more: {type(why).__name__}: {why}" if why else CANCELLED)
+        self.lost.__cause__ = why
 
     async def _renew(self) -> None:
         ttl_s = self._policy.ttl_s

@@ -1,4 +1,5 @@
-"""A supervisor in a process of its own, as in production: `python -m tests.integration.supervising CODE LOG SETTINGS`.
+"""A supervisor in a process of its own, as in production: `python -m tests.integration.supervising CODE LOG SETTINGS
+INTERPRETER`.
 
 It forks with work to do in the child, which a process full of gRPC's threads, like the tests' own, can't do safely.
 """
@@ -20,7 +21,7 @@ def main() -> None:
     code, log, settings = sys.argv[1], Path(sys.argv[2]), SupervisorConfig(**json.loads(sys.argv[3]))
     with log.open("a", buffering=1) as stream:
         logger = make_logger(LogConfig(), stream)
-        supervisor = Supervisor([sys.executable, "-c", code], settings, ReadyFile(None), logger)
+        supervisor = Supervisor([sys.argv[4], "-c", code], settings, ReadyFile(None), logger)
         raise SystemExit(asyncio.run(supervisor.run()))
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from tests.integration.security_parts import SERVER_NAME, Authority, entry, write_callers
 from tests.integration.sidecar_fakes import USAGE, VERSION, FakeJudge, serving
-from tests.integration.sidecar_running import running
+from tests.integration.sidecar_running import running, until
 from tests.unit.client.clocks import Clock
 from themis_client import AsyncClient, BadRequest, Refused, ScoreOptions, UnknownVersion
 from themis_client.bench import picture, report, terminal
@@ -270,6 +270,31 @@ async def test_a_busy_client_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any("BOTTLENECK" in warning for warning in warnings(idle))
 
 
+async def test_refusals_that_were_not_kept_are_told() -> None:
+    async with serving(FakeJudge()) as served:
+        found = await bench(served.address)
+    assert not any("refused attempts" in warning for warning in warnings(found))
+    more = dataclasses.replace(found, summary=dataclasses.replace(found.summary, left_out=7))
+    assert any("7 refused attempts are counted" in warning for warning in warnings(more))
+
+
+async def test_a_run_whose_items_were_all_cut_off_measured_nothing() -> None:
+    judge = SlowJudge(takes_s=3600.0)
+    async with serving(judge) as served:
+        stop: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def display(progress: Progress) -> None:
+            if judge.at_once and not stop.done():
+                stop.set_result(INTERRUPTED)
+
+        make = functools.partial(AsyncClient, served.address)
+        found = await Bench(served.address, SHAPE, make, refresh_s=0.01).run(stop, display)
+        await judge.until(lambda: judge.at_once == 0)
+    assert found.cut_off > 0
+    assert (found.summary.items, found.summary.all_ok) == (0, False)
+    assert "nothing was measured" in warnings(found)[0]
+
+
 # -------------------------------------------------------------------------------------------------- what comes out
 
 
@@ -391,6 +416,7 @@ def test_ctrl_c_tells_what_was_seen(tmp_path: Path) -> None:
             assert bench_run.stderr is not None
             assert bench_run.stdout is not None
             assert "measuring" in bench_run.stderr.readline()
+            until(lambda: len([line for line in served.events("call") if line["method"] == "Score"]) >= 5, served.log)
             bench_run.send_signal(signal.SIGINT)
             shown = bench_run.stdout.read()
             assert bench_run.wait(60) == OK
@@ -436,6 +462,16 @@ def test_what_is_not_installed_is_said_before_anything_is_sent(missing: str, arg
 
 def test_exit_codes_of_runs_that_did_not_go_well(tmp_path: Path) -> None:
     with running(tmp_path, "--limits.max_item_bytes", "300") as served:
+        drawn = tmp_path / "run.png"
+        tiny = ["-s", served.address, "--prompt-words", "1", "--response-words", "1"]
+        done = run(*tiny, "--warmup", "60", "--timeout", "0.5", "--picture", str(drawn))
+        assert done.returncode == SOME_FAILED, done.stderr
+        assert "nothing was measured" in done.stdout
+        assert drawn.exists()
+        unfit = run("-s", served.address, "--warmup", "0", "--items", "1000000", "--timeout", "0.5")
+        assert unfit.returncode == SOME_FAILED, unfit.stderr
+        assert "the run ended early (--timeout 0.5)" in unfit.stdout
+        assert "as many items as one run may keep" not in unfit.stdout
         short = ["-s", served.address, "--warmup", "0", "--items", "40"]
         done = run(*short, "--prompt-words", "1", "--response-words", "1-90")
         assert done.returncode == SOME_FAILED, done.stderr

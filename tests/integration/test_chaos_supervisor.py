@@ -17,6 +17,7 @@ import pytest
 
 from tests.integration.sidecar_running import ROOT, Running, events, free_port, running, until
 from themis_client import Client, Item, RetryPolicy, Unavailable
+from themis_sidecar.supervisor import NOT_STARTED
 from themis_sidecar.watchdog import ENGINE_FAILED
 
 SUPERVISED = "tests.integration.sidecar_supervised"
@@ -114,11 +115,11 @@ def test_a_server_that_is_killed_is_not_ready_while_the_next_one_is_waited_for(t
 # ------------------------------------------------------------------------------------------- when it stops trying
 
 
-async def supervised(code: str, log: Path, **config: Any) -> int:
+async def supervised(code: str, log: Path, interpreter: str = sys.executable, **config: Any) -> int:
     """The exit code of a supervisor around a process that runs `code`."""
     settings = json.dumps({"first_wait_s": 0.01, "longest_wait_s": 0.02} | config)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.integration.supervising", code, str(log), settings, cwd=ROOT
+        sys.executable, "-m", "tests.integration.supervising", code, str(log), settings, interpreter, cwd=ROOT
     )
     return await asyncio.wait_for(process.wait(), WAIT_S)
 
@@ -134,9 +135,27 @@ async def test_it_gives_up_after_quick_failures(tmp_path: Path) -> None:
 async def test_failures_after_a_long_life_do_not_add_up(tmp_path: Path) -> None:
     counter = tmp_path / "count"
     code = f"p = {str(counter)!r}; open(p, 'a').write('x'); raise SystemExit(0 if len(open(p).read()) == 6 else 70)"
-    assert await supervised(code, tmp_path / "log", quick_failures=2, quick_s=1e-6) == 0
+    assert await supervised(code, tmp_path / "log", quick_failures=1, quick_s=1e-6) == 0
     assert len(events(tmp_path / "log", "started")) == 6
-    assert {line["failures"] for line in events(tmp_path / "log", "restarting")} == {1}
+    assert {(line["failures"], line["wait_s"]) for line in events(tmp_path / "log", "restarting")} == {(0, 0.01)}
+
+
+async def test_a_start_that_the_system_refuses_is_a_quick_failure(tmp_path: Path) -> None:
+    log, nowhere = tmp_path / "log", str(tmp_path / "no interpreter")
+    assert await supervised("", log, nowhere, quick_failures=3, quick_s=1e-9) == NOT_STARTED
+    assert [line["error"].partition(":")[0] for line in events(log, "not_started")] == ["FileNotFoundError"] * 3
+    assert [line["failures"] for line in events(log, "restarting")] == [1, 2]
+    assert [line["failures"] for line in events(log, "gave_up")] == [3]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells a process that its parent is gone")
+@pytest.mark.parametrize(("parent", "code"), [("os.getppid()", 0), ("-1", NOT_STARTED)])
+def test_a_server_whose_parent_was_killed_before_it_began_does_not_begin(parent: str, code: int) -> None:
+    program = (
+        "import ctypes, os; from themis_sidecar.supervisor import end_with_parent; "
+        f"end_with_parent(ctypes.CDLL(None), {parent})"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=WAIT_S).returncode == code
 
 
 @pytest.mark.parametrize("code", [0, 2])

@@ -61,7 +61,8 @@ def verdict(result: Result) -> Verdict:
 
 async def test_ratings_agree_with_the_transformers_engine(vllm_small: VLLMEngine, small_model: Path) -> None:
     """Two engines that both compute in bfloat16 are as far from each other as each is from float32, where the
-    transformers engine was measured at 0.007 in the mean and 0.026 at most on these items."""
+    transformers engine was measured at 0.007 in the mean and 0.026 at most on these items. "Within 0.02" is tested
+    as the mean; the largest distance was measured at 0.033, and 0.06 is allowed."""
     items = [item(question, response) for question in QUESTIONS for response in RESPONSES]
     found = await (await loaded(vllm_small)).score_all(items)
     reference = TransformersEngine(TransformersSettings(str(small_model), dtype="bfloat16", threads=1))

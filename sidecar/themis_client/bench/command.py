@@ -38,7 +38,8 @@ how to use it:
 lengths are in words, as this command writes them; the tokens that the judge counted are told with the results.
 Each run sends texts that no other run sends, so that no cache answers in place of the judge.
 
-exit codes: 0 all items were scored, 1 some were not, 2 wrong usage, 3 the server can't be reached or refused
+exit codes: 0 all items were scored, 1 some were not, or nothing was measured, 2 wrong usage, 3 the server can't be
+reached or refused
 """
 
 

@@ -57,7 +57,7 @@ class Load:
             due_s, sent_s = await self._turn(arrival)
             left_s = due_s + self.shape.timeout_s - sent_s
             if left_s <= 0:
-                await self._not_sent(arrival, sent_s)
+                self._not_sent(arrival, sent_s)
                 continue
             self.log.in_flight += len(items)
             try:
@@ -80,10 +80,9 @@ class Load:
             raise error
         return Entry(due_s, sent_s, self.runtime.clock(), status.name, "")
 
-    async def _not_sent(self, arrival: Arrival, now_s: float) -> None:
+    def _not_sent(self, arrival: Arrival, now_s: float) -> None:
         for _ in arrival.indices:
             self.log.add(Entry(arrival.due_s, now_s, now_s, NOT_SENT, ""), arrival.measured)
-        await asyncio.sleep(0)  # there may be thousands of them in a row
 
     # ---------------------------------------------------------------------------------------- one stream per caller
 
@@ -112,7 +111,7 @@ class Load:
             item = self.texts.item(arrival.first)
             due_s, sent_s = await self._turn(arrival)
             if sent_s >= due_s + self.shape.timeout_s:
-                await self._not_sent(arrival, sent_s)
+                self._not_sent(arrival, sent_s)
                 continue
             sent[position] = _Sent(due_s, sent_s, arrival.measured)
             self.log.in_flight += 1
@@ -127,6 +126,8 @@ class Load:
         wait_s = arrival.due_s - self.runtime.clock()
         if wait_s > 0:
             await self.runtime.sleep(wait_s)
+        else:  # thousands in a row may not be sent, or not be fit to be: time-outs and Ctrl-C must get their turn
+            await asyncio.sleep(0)
         now_s = self.runtime.clock()
         return (now_s if self.shape.rate is None else arrival.due_s), now_s
 

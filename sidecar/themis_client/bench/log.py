@@ -12,6 +12,8 @@ from themis_client.results import Score, Scored, Timings, TokenCounts
 
 NOT_SENT = "NOT_SENT"
 """An item whose time was over before any caller was free to send it."""
+MAX_ATTEMPTS = 1_000_000
+"""Refusals that one run keeps in memory with their times: retries make more of them than there are items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +40,26 @@ class Entry:
 
 @dataclass(slots=True)
 class Attempts:
-    """Items by the status of each attempt, retried ones included, and the hints that came with refusals."""
+    """Items by the status of each attempt, retried ones included, and the hints that came with refusals. most:
+    refusals that are kept with their times and hints; left_out: those that came after, and are counted only."""
 
     items: Counter[Status] = field(default_factory=Counter)
     refusals: int = 0
     pushbacks_s: list[float] = field(default_factory=list)
     refused_at_s: list[tuple[float, int]] = field(default_factory=list)
+    left_out: int = 0
+    most: int = MAX_ATTEMPTS
 
     def add(self, attempt: Attempt, now_s: float) -> None:
         self.items.update(attempt.statuses)
         refused = sum(status in RESENT for status in attempt.statuses)
+        self.refusals += bool(refused)
+        if not refused and attempt.pushback_s is None:
+            return
+        if max(len(self.refused_at_s), len(self.pushbacks_s)) >= self.most:
+            self.left_out += 1
+            return
         if refused:
-            self.refusals += 1
             self.refused_at_s.append((now_s, refused))
         if attempt.pushback_s is not None:
             self.pushbacks_s.append(attempt.pushback_s)

@@ -89,6 +89,7 @@ class Tokens:
 class Summary:
     """window_s: what rates are over: from the end of the warm-up to the end of the run. finished: OK within it, due
     before it or not: a rate that left out what was under way when it began would be the lower, the longer calls take.
+    left_out: attempts that are in the counts, but in neither pushback nor timeline: the log keeps no more of them.
     All else is of the items that were due after the warm-up. Latencies and times in seconds; latency is of items that
     are OK, latency_all of all that were sent."""
 
@@ -107,6 +108,7 @@ class Summary:
     refused_attempts: int
     refused_items: int
     pushback: Spread | None
+    left_out: int
     versions: dict[str, int]
     timeline: tuple[Bucket, ...]
     bucket_s: float
@@ -117,7 +119,8 @@ class Summary:
 
     @property
     def all_ok(self) -> bool:
-        return self.items == self.statuses.get(Status.OK.name, 0)
+        """Not where nothing was measured: that says nothing good of a server."""
+        return 0 < self.items == self.statuses.get(Status.OK.name, 0)
 
     @property
     def items_per_s(self) -> float:
@@ -167,6 +170,7 @@ def summarise(
         refused_attempts=attempts.refusals,
         refused_items=sum(count for status, count in attempts.items.items() if status in RESENT),
         pushback=Spread.of(attempts.pushbacks_s),
+        left_out=attempts.left_out,
         versions=dict(Counter(entry.version for entry in ok).most_common()),
         timeline=_timeline(ended, attempts, start_s, end_s, bucket_s),
         bucket_s=bucket_s,

@@ -27,10 +27,17 @@ def warnings(outcome: Outcome) -> list[str]:
 
 def _warnings(outcome: Outcome) -> Iterator[str]:
     summary, shape = outcome.summary, outcome.shape
+    if not summary.items:
+        yield "nothing was measured: no item that was due after the warm-up has ended"
     if outcome.stopped:
         yield f"the run ended early ({outcome.stopped}); {outcome.cut_off} items under way were cut off, not counted"
     if outcome.full:
         yield "the run ended early: it had as many items as one run may keep"
+    if summary.left_out:
+        yield (
+            f"{summary.left_out} refused attempts are counted, but stand neither in the hints nor over time: "
+            "there were more than one run may keep"
+        )
     if outcome.cpu_share > BUSY_SHARE or outcome.late_p99_s > LATE_S:
         yield (
             f"THE CLIENT IS A BOTTLENECK: it took {outcome.cpu_share:.0%} of a core and was up to "

@@ -50,7 +50,7 @@ class VLLMConfig(Section):
     data_parallel_size: PositiveInt = 1
     """Copies of the model, between which requests are balanced."""
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
-    """Share of a GPU's memory that is taken."""
+    """Share of a GPU's memory, or of a CPU's, that is taken; with store.url by each of versions.max_resident."""
     cpu_cache_gib: PositiveInt | None = None
     """Memory for held prefixes on a CPU, in GiB; default: as much as vLLM finds right."""
     cpu_reserved_cores: NonNegativeInt | None = None

@@ -72,6 +72,17 @@ class ServerConfig(BaseSettings):
             raise ValueError("judge: with store.url each version brings these settings; publish them with it")
         return self
 
+    @model_validator(mode="after")
+    def _versions_fit_the_device(self) -> ServerConfig:
+        """Each set of weights is a vLLM of its own, which takes its share of the device for itself."""
+        most, share = self.versions.max_resident, self.engine.vllm.gpu_memory_utilization
+        if self.store.url is not None and self.engine.kind == "vllm" and most * share > 1:
+            raise ValueError(
+                f"engine.vllm.gpu_memory_utilization: {share:g} for each of versions.max_resident = {most} is more "
+                "than there is; lower one of them, so that their product is 1 at most"
+            )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -142,6 +142,22 @@ def test_attempts_are_counted_item_by_item_and_hints_once_a_call() -> None:
     assert found.cached_share is None
 
 
+def test_refusals_beyond_what_a_run_may_keep_are_counted_and_told() -> None:
+    attempts = Attempts(most=2)
+    for at_s in (1.0, 2.0, 3.0, 4.0):
+        attempts.add(Attempt("a", (Status.OVERLOADED,) * 3, 0.5), at_s)
+    attempts.add(Attempt("a", (Status.OK,)), 5.0)
+    assert (len(attempts.refused_at_s), len(attempts.pushbacks_s)) == (2, 2)
+    found = summarise([], [], attempts, 0.0, 10.0)
+    assert (found.refused_attempts, found.refused_items, found.left_out) == (4, 12, 2)
+    assert sum(bucket.refused for bucket in found.timeline) == 6
+
+
+def test_nothing_measured_is_not_all_ok() -> None:
+    assert not summarise([], [], Attempts(), 0.0, 10.0).all_ok
+    assert summarise([ok(1.0, 1.0, 2.0)], [], Attempts(), 0.0, 10.0).all_ok
+
+
 def test_the_timeline_has_every_item_of_the_window_once() -> None:
     entries = [ok(0.0, 0.0, done_s) for done_s in (0.0, 0.1, 0.19, 0.2, 9.99, 10.0, 10.01)]
     entries.append(Entry(0.0, 0.0, 5.0, "INVALID", ""))

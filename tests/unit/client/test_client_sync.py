@@ -19,6 +19,7 @@ from themis_client import (
     ClientClosed,
     Comparison,
     Conversation,
+    DeadlineExceeded,
     DifficultyItem,
     Item,
     RetryPolicy,
@@ -26,6 +27,7 @@ from themis_client import (
     ScoreOptions,
     Unavailable,
     UnknownVersion,
+    session,
 )
 
 ITEM = Item("q", "0.5")
@@ -51,6 +53,15 @@ def test_all_methods(client: Client) -> None:
     assert client.difficulty([DifficultyItem(Conversation("q"), "a")]).ok[0].conditional == -1.0
     assert client.describe().current == "v1"
     assert client.refresh_version() == client.version == "v1"
+
+
+def test_work_that_outlasts_its_time_is_told_so(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "GRACE_S", 0.05)
+    with (
+        Client(address, timeout_s=0.05) as hasty,
+        pytest.raises(DeadlineExceeded, match=r"within 0\.1 s: .*longer than the timeout_s"),
+    ):
+        hasty.manage(lambda _: asyncio.sleep(3600))
 
 
 def test_a_stream_takes_items_in_the_calling_thread(client: Client) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from themis_judge.engines.base import EngineUnavailable, Labels, Prompt
 from themis_judge.engines.vllm import VLLMEngine, VLLMSettings
-from themis_judge.engines.vllm.launch import check_version
+from themis_judge.engines.vllm.launch import check_version, start
 from themis_judge.engines.vllm.reads import reads
 from themis_judge.engines.vllm.settings import arguments, environment
 
@@ -22,6 +24,33 @@ def test_versions_that_are_known(version: str) -> None:
 def test_versions_that_are_not(version: str) -> None:
     with pytest.raises(EngineUnavailable, match=r">=0\.24,<0\.40"):
         check_version(version)
+
+
+MODULES = {
+    "engine.arg_utils": "AsyncEngineArgs",
+    "exceptions": "VLLMValidationError",
+    "platforms": "current_platform",
+    "v1.engine.async_llm": "AsyncLLM",
+}
+
+
+@pytest.mark.parametrize("modules", [{}, MODULES])
+def test_a_vllm_of_another_interface_is_told_with_its_version(
+    modules: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One without the modules that are used, and one whose objects have none of the attributes."""
+    package = ModuleType("vllm")
+    package.__dict__["__version__"] = "0.33.1"
+    monkeypatch.setitem(sys.modules, "vllm", package)
+    for name in [name for name in sys.modules if name.startswith("vllm.")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name, member in modules.items():
+        module = ModuleType(f"vllm.{name}")
+        module.__dict__[member] = type(member, (Exception,), {})
+        monkeypatch.setitem(sys.modules, f"vllm.{name}", module)
+    with pytest.raises(EngineUnavailable, match=r"vLLM 0\.33\.1 is not used as this engine knows it") as caught:
+        start(VLLMSettings("m"), Path("/m"))
+    assert isinstance(caught.value.__cause__, AttributeError if modules else ImportError)
 
 
 def test_vllm_phones_nobody_and_keeps_prompts_out_of_its_log() -> None:

@@ -99,6 +99,23 @@ def test_values_out_of_range(arguments: list[str]) -> None:
         read_command_line(MODEL + arguments)
 
 
+VLLM_STORE = ("--store.url", "s3://judges", "--engine.kind", "vllm")
+HALF = ("--engine.vllm.gpu_memory_utilization", "0.5")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [*VLLM_STORE, *HALF],
+        [*VLLM_STORE, "--versions.max_resident", "1"],
+        [*MODEL, "--engine.kind", "vllm"],
+        ["--store.url", "s3://judges"],
+    ],
+)
+def test_versions_that_fit_the_device(arguments: list[str]) -> None:
+    assert read_command_line(arguments).config.versions.max_resident
+
+
 def test_a_model_is_needed() -> None:
     with pytest.raises(ValidationError, match="engine"):
         read_command_line([])
@@ -113,6 +130,8 @@ def test_a_model_is_needed() -> None:
         (["--store.url", "s3://judges", "--judge.data_order", "paper"], "each version brings these"),
         (["--store.url", "s3://judges", "--versions.replica", "../x"], "replica"),
         (["--store.url", "s3://judges", "--versions.max_resident", "0"], "max_resident"),
+        ([*VLLM_STORE], r"gpu_memory_utilization: 0\.9 for each of versions\.max_resident = 2"),
+        ([*VLLM_STORE, "--versions.max_resident", "3", *HALF], r"0\.5 for each of versions\.max_resident = 3"),
     ],
 )
 def test_judges_come_from_one_place(arguments: list[str], said: str) -> None:

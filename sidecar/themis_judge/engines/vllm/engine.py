@@ -24,7 +24,7 @@ from themis_judge.engines.base import (
 )
 from themis_judge.engines.folders import check_folder
 from themis_judge.engines.vllm.lane import Lane
-from themis_judge.engines.vllm.launch import prepare
+from themis_judge.engines.vllm.launch import known_interface, prepare
 from themis_judge.engines.vllm.settings import VLLMSettings
 from themis_judge.engines.weights import Loaded, locate
 
@@ -102,7 +102,8 @@ class VLLMEngine(_View):
     def _prepare(self) -> tuple[Callable[[VLLMSettings, Loaded], Awaitable[Running]], Loaded]:
         """What takes seconds before anything can be awaited: vLLM's import, and the weights' digest."""
         prepare(self.settings)
-        from themis_judge.engines.vllm.running import run
+        with known_interface():
+            from themis_judge.engines.vllm.running import run
 
         return run, locate(self.settings.model, self.settings.trust_remote_code)
 

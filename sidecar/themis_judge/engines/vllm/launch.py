@@ -5,8 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,18 @@ def check_version(version: str) -> None:
         found = (0, 0)
     if not LOWEST <= found < BELOW:
         raise EngineUnavailable(f"vLLM {version} is installed; this engine knows >={_shown(LOWEST)},<{_shown(BELOW)}")
+
+
+@contextmanager
+def known_interface() -> Iterator[None]:
+    """Around what uses vLLM's interface as it starts. Raises EngineUnavailable where this vLLM's is another one."""
+    import vllm
+
+    try:
+        yield
+    except (ImportError, AttributeError, TypeError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise EngineUnavailable(f"vLLM {vllm.__version__} is not used as this engine knows it: {told}") from error
 
 
 def _shown(version: tuple[int, int]) -> str:
@@ -69,6 +81,11 @@ class Started:
 
 def start(settings: VLLMSettings, folder: Path) -> Started:
     """Takes seconds to minutes. Raises EngineUnavailable, saying why it did not start."""
+    with known_interface():
+        return _start(settings, folder)
+
+
+def _start(settings: VLLMSettings, folder: Path) -> Started:
     import psutil
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.exceptions import VLLMValidationError
@@ -81,7 +98,7 @@ def start(settings: VLLMSettings, folder: Path) -> Started:
         # Our way to hear of steps switches on the statistics that requests carry; vLLM's log of them stays off.
         asked = AsyncEngineArgs(**arguments(settings, folder, spare_adapters=int(current_platform.is_cpu())))
         llm = AsyncLLM.from_engine_args(asked, stat_loggers=[lambda *_args, **_named: _Pulse(progress)])
-    except (ValueError, RuntimeError, OSError, TypeError, VLLMValidationError) as error:
+    except (ValueError, RuntimeError, OSError, VLLMValidationError) as error:
         raise EngineUnavailable(f"vLLM did not start: {type(error).__name__}: {error}") from error
     processes = [psutil.Process(child.pid) for child in multiprocessing.active_children() if child not in before]
     return Started(llm, processes, progress)

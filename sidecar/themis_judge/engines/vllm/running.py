@@ -13,6 +13,7 @@ from themis_judge.engines.base import (
     NO_DEADLINE,
     Deadline,
     EngineInfo,
+    EngineUnavailable,
     Generation,
     Labels,
     LabelScores,
@@ -115,7 +116,10 @@ async def run(settings: VLLMSettings, loaded: Loaded) -> Running:
 
 
 def _tokenizer(settings: VLLMSettings, loaded: Loaded) -> HFTokenizer:
-    return HFTokenizer(AutoTokenizer.from_pretrained(loaded.folder, trust_remote_code=settings.trust_remote_code))
+    try:
+        return HFTokenizer(AutoTokenizer.from_pretrained(loaded.folder, trust_remote_code=settings.trust_remote_code))
+    except (OSError, ValueError) as error:
+        raise EngineUnavailable(f"{loaded.name} has no tokenizer that can be used: {error}") from error
 
 
 def _at_once(usages: Sequence[Usage]) -> Usage:
