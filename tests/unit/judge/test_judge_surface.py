@@ -18,6 +18,7 @@ NAMES = [
 METHODS = {
     "__init__": "(engine: 'Engine', scenarios: 'Mapping[str, Scenario] | None' = None, "
     "settings: 'JudgeSettings | None' = None, version_id: 'str | None' = None) -> 'None'",
+    "background": "() -> 'Judge'",
     "classify_one": "(messages: 'tuple[Message, ...]', deadline: 'Deadline' = Deadline(at_s=inf)) -> 'Classification'",
     "compare_one": "(comparison: 'Comparison', orders: 'Orders' = <Orders.BOTH: 1>, "
     "reasoning_policy: 'ReasoningPolicy' = <ReasoningPolicy.STRIP: 1>, return_prompt: 'bool' = False, "
@@ -34,7 +35,7 @@ METHODS = {
     "unload": "() -> 'None'",
 }
 PROPERTIES = {"asker", "version"}
-SYNCHRONOUS = {"__init__", "cost", "score"}
+SYNCHRONOUS = {"__init__", "background", "cost", "score"}
 HEAVY = ("torch", "transformers", "httpx", "grpc", "numpy", "xgrammar", "tokenizers", "jinja2")
 
 
