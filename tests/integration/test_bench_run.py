@@ -65,6 +65,7 @@ class SlowJudge(FakeJudge):
             return await super().score_one(item, options, deadline)
         finally:
             self.at_once -= 1
+            self._changed()  # whoever waits for the last one to end would otherwise wait for ever if it was cancelled
 
 
 async def bench(
