@@ -12,7 +12,8 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, TypeAlias, TypeVar
 
 from themis_client import parse
 from themis_client.adapters.settings import (
@@ -31,6 +32,7 @@ TARGET_VARIABLE = "THEMIS_TARGET"
 TOKEN_VARIABLE = "THEMIS_TOKEN_FILE"
 
 T = TypeVar("T")
+Readers: TypeAlias = Mapping[str, Callable[[Any, str], Any]]
 
 
 def settings_from_environment(environment: Mapping[str, str]) -> RewardSettings:
@@ -53,7 +55,7 @@ def settings_from_environment(environment: Mapping[str, str]) -> RewardSettings:
 
 def read_settings(value: Mapping[str, Any]) -> RewardSettings:
     """Raises ValueError with the field's path."""
-    read: dict[str, Callable[[Any, str], Any]] = {
+    read: Readers = {
         "parts": lambda body, path: tuple(_part(one, f"{path}[{i}]") for i, one in enumerate(body)),
         "thinking": _thinking,
         "truncated": lambda body, path: body if isinstance(body, str) else _plain(TruncationPenalty, body, path),
@@ -90,7 +92,8 @@ def _mode(body: Any, path: str) -> Mode:
     name = values.pop("name", None)
     if name not in MODES:
         raise ValueError(f"{path}: one of {', '.join(MODES)} is needed, not {name!r}")
-    return _plain(MODES[name], values, path)
+    kind: Callable[..., Mode] = MODES[name]
+    return _plain(kind, values, path)
 
 
 def _enum(kind: type[Any], name: Any, path: str) -> Any:
@@ -100,7 +103,7 @@ def _enum(kind: type[Any], name: Any, path: str) -> Any:
     return members[name]
 
 
-def _plain(kind: Callable[..., T], body: Any, path: str, read: Mapping[str, Callable[[Any, str], Any]] = {}) -> T:  # noqa: B006 - read only
+def _plain(kind: Callable[..., T], body: Any, path: str, read: Readers = MappingProxyType({})) -> T:
     values = _object(body, path)
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     made = {}

@@ -21,6 +21,16 @@ OnFailure: TypeAlias = Literal["raise", "none"] | float
 """What a sample without a score becomes: the call raises, None, or the number that is written here."""
 
 
+def _finite(value: object, field: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{field}: a finite number is needed, not {value!r}")
+
+
+def _named(value: str, field: str) -> None:
+    if not value or any(not (sign.isalnum() or sign in "_-.") for sign in value):
+        raise ValueError(f"{field}: letters, digits and _-. are needed, not {value!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class JudgePart:
     """One judge, or one rubric of a judge, and its weight in the reward.
@@ -32,7 +42,7 @@ class JudgePart:
 
     name: str = "judge"
     weight: float = 1.0
-    options: ScoreOptions = ScoreOptions()
+    options: ScoreOptions = ScoreOptions()  # noqa: RUF009 - frozen
     rubric: Rubric | None = None
     scenario: str = ""
     target: str | None = None
@@ -44,9 +54,7 @@ class JudgePart:
         _finite(self.weight, "weight")
         apart = self.options.reasoning_policy is ReasoningPolicy.APART
         if apart == (self.reasoning_weight is None):
-            raise ValueError(
-                f"part {self.name!r}: reasoning_weight goes with reasoning_policy APART, and only with it"
-            )
+            raise ValueError(f"part {self.name!r}: reasoning_weight goes with reasoning_policy APART, and only with it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +130,7 @@ class RewardSettings:
     clip: tuple[float, float] | None = None
     tls: Tls | None = None
     token_file: PathLike | None = None
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy = RetryPolicy()  # noqa: RUF009 - frozen
     ranks_wait_s: float = 600.0
 
     def __post_init__(self) -> None:
@@ -138,17 +146,8 @@ class RewardSettings:
         if self.clip is not None and not self.clip[0] < self.clip[1]:
             raise ValueError("clip: the lower bound comes first")
         for value, name in ((self.timeout_s, "timeout_s"), (self.ranks_wait_s, "ranks_wait_s")):
-            if not 0 < value < math.inf:
+            _finite(value, name)
+            if value <= 0:
                 raise ValueError(f"{name}: seconds, more than 0, are needed")
         if self.run and self.version is not None:
             raise ValueError("run: the processes of a run agree on a version, so none can be pinned beside it")
-
-
-def _finite(value: object, field: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{field}: a finite number is needed, not {value!r}")
-
-
-def _named(value: str, field: str) -> None:
-    if not value or any(not (sign.isalnum() or sign in "_-.") for sign in value):
-        raise ValueError(f"{field}: letters, digits and _-. are needed, not {value!r}")

@@ -64,8 +64,10 @@ class TrlReward:
         """One reward per completion, in order. Raises ThemisError, on all ranks together."""
         with self._together():
             self._pin()
-            outcomes = self._merged(read := self._read(prompts, completions, completion_ids, columns),
-                                    self._rewarder.outcomes(_samples(read)))
+            outcomes = self._merged(
+                read := self._read(prompts, completions, completion_ids, columns),
+                self._rewarder.outcomes(_samples(read)),
+            )
             rewards = self._rewarder.settled(outcomes)
         self._log(outcomes, log_extra, log_metric)
         return rewards
@@ -101,9 +103,7 @@ class TrlReward:
         references = _column(columns, self._reference, len(prompts), "reference")
         scenarios = _column(columns, self._scenario, len(prompts), "scenario")
         ids = [None] * len(prompts) if completion_ids is None else completion_ids
-        return [
-            self._sample(*row) for row in zip(prompts, completions, ids, references, scenarios, strict=True)
-        ]
+        return [self._sample(*row) for row in zip(prompts, completions, ids, references, scenarios, strict=True)]
 
     def _sample(
         self, prompt: Any, completion: Any, ids: Sequence[int] | None, reference: Any, scenario: Any
