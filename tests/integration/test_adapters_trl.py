@@ -9,6 +9,7 @@ import multiprocessing
 import pickle
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ class Logs:
 
 
 def settings(address: str, **changes: Any) -> RewardSettings:
-    return RewardSettings(**{"target": address, "timeout_s": 30.0, "retry": QUICK} | changes)
+    return replace(RewardSettings(target=address, timeout_s=30.0, retry=QUICK), **changes)
 
 
 async def called(reward: TrlReward, **arguments: Any) -> list[float | None]:
@@ -174,7 +175,7 @@ async def test_the_asynchronous_function_is_one_to_trl_and_works_on_any_loop() -
     async with serving(LetterJudge()) as served:
         function = judge_reward_async(settings(served.address), name="kind")
         assert inspect.iscoroutinefunction(function)
-        assert function.__name__ == "kind"  # type: ignore[attr-defined]
+        assert function.__name__ == "kind"
         logs = Logs()
         texts = ["a", "b"]
         here = await function(prompts=["q"] * 2, completions=texts, **logs.arguments())

@@ -11,7 +11,7 @@ import random
 import time
 
 from themis_client.client import Client
-from themis_client.errors import ThemisError, Unsupported
+from themis_client.errors import BadRequest, ThemisError
 from themis_client.fleet import Listing
 
 TTL_S = 120.0
@@ -24,9 +24,10 @@ def version_of_run(client: Client, run: str, timeout_s: float) -> str:
     until_s = time.monotonic() + timeout_s
     while time.monotonic() < until_s:
         try:
-            held = _held(client.manage(lambda versions: versions.list()), run)
-        except Unsupported:  # no store: a server has one version for its life
+            listing = client.manage(lambda versions: versions.list())
+        except BadRequest:  # the question has no options, so there is no store: one version for a server's life
             return client.refresh_version()
+        held = _held(listing, run)
         if len(held) == 1:
             return held.pop()
         if not held:
