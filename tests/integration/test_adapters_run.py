@@ -59,7 +59,7 @@ async def test_processes_that_start_amid_promotions_agree(tmp_path: Path, tiny_m
 
         def joined(run: str) -> str:
             with Client(one.address) as client:
-                return version_of_run(client, run, 60.0)
+                return version_of_run(client, run, 60.0).version
 
         for turn in range(4):
             promoting = asyncio.ensure_future(
@@ -84,9 +84,9 @@ async def test_a_run_that_holds_two_versions_is_told(tmp_path: Path, tiny_model:
         for version in ids:
             await one.versions.Hold(vpb.HoldRequest(version=version, holder="torn", ttl_s=60))
 
-        def joined() -> str:
+        def joined() -> None:
             with Client(one.address) as client:
-                return version_of_run(client, "torn", 0.5)
+                version_of_run(client, "torn", 0.5)
 
         with pytest.raises(ThemisError, match=r"run 'torn' did not agree on a judge version within 0\.5 s"):
             await asyncio.to_thread(joined)

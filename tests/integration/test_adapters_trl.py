@@ -188,7 +188,7 @@ async def test_the_asynchronous_function_is_one_to_trl_and_works_on_any_loop() -
 
 def _in_another_process(pickled: bytes) -> Any:
     reward = pickle.loads(pickled)
-    return reward(prompts=["q"], completions=["ab"]), reward._rewarder.judges.versions
+    return reward(prompts=["q"], completions=["ab"]), reward._rewarder.judges.pins
 
 
 async def test_a_spawned_process_scores_by_the_version_that_was_pinned() -> None:
@@ -199,7 +199,7 @@ async def test_a_spawned_process_scores_by_the_version_that_was_pinned() -> None
             task = pool.submit(_in_another_process, pickle.dumps(reward))
             rewards, versions = await asyncio.wrap_future(task)
     assert rewards == [0.5]
-    assert versions == {served.address: VERSION}
+    assert versions == {served.address: (VERSION, False)}
 
 
 async def test_online_dpo_refuses_a_reward_that_is_nothing() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from themis_client.adapters.ranks import Ranks
 from themis_client.adapters.reward import NoReward, Outcome, Reward
 from themis_client.adapters.rewarder import Rewarder
+from themis_client.adapters.run_version import Pinned
 from themis_client.adapters.sample import Sample, sample
 from themis_client.adapters.settings import RewardSettings
 from themis_client.content import FinishReason
@@ -139,10 +140,11 @@ class TrlReward:
 
         def find() -> str:
             judges.pin()
-            return json.dumps(judges.versions)
+            return json.dumps(judges.pins)
 
-        if not judges.pinned:
-            judges.pin(json.loads(self._ranks.shared("versions", find)))
+        if not judges.decided:
+            told = json.loads(self._ranks.shared("versions", find))
+            judges.take({target: Pinned(*pin) for target, pin in told.items()})
 
     @contextlib.contextmanager
     def _together(self) -> Iterator[None]:
