@@ -188,7 +188,7 @@ async def test_the_asynchronous_function_is_one_to_trl_and_works_on_any_loop() -
 
 def _in_another_process(pickled: bytes) -> Any:
     reward = pickle.loads(pickled)
-    return reward(prompts=["q"], completions=["ab"]), reward._rewarder.judges.pins
+    return reward(prompts=["q"], completions=["ab"]), reward._joint.rewarder.judges.pins
 
 
 async def test_a_spawned_process_scores_by_the_version_that_was_pinned() -> None:

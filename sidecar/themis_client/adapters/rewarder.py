@@ -6,7 +6,7 @@ import asyncio
 import functools
 from collections.abc import Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any
+from typing import Any, TypeAlias
 
 from themis_client.adapters.composing import before_judging, compose, metrics
 from themis_client.adapters.errors import RewardMissing
@@ -22,6 +22,9 @@ from themis_client.results import Scored
 from themis_client.rpc_errors import ITEM_STATUSES, concerns_items
 from themis_client.session import GRACE_S
 
+Read: TypeAlias = Sample | NoReward
+"""A completion, or why it can't be read."""
+
 
 class Rewarder:
     """Safe to share between threads, to pickle into another process, and to use on both sides of a fork. The judges'
@@ -31,7 +34,7 @@ class Rewarder:
         self.settings = settings
         self.judges = Judges(settings)
 
-    def outcomes(self, samples: Sequence[Sample]) -> list[Outcome]:
+    def outcomes(self, samples: Sequence[Read]) -> list[Outcome]:
         """What became of each sample, in order. Raises ThemisError where all samples are concerned and no retry can
         help: wrong options, an unknown version, credentials that are not accepted."""
         self.judges.pin()
@@ -44,16 +47,16 @@ class Rewarder:
         finally:
             call.cancel()
 
-    async def outcomes_async(self, samples: Sequence[Sample]) -> list[Outcome]:
+    async def outcomes_async(self, samples: Sequence[Read]) -> list[Outcome]:
         """outcomes(), awaited on any event loop."""
         await asyncio.to_thread(self.judges.pin)
         return await asyncio.wrap_future(PROCESS_LOOP.submit(functools.partial(self._judge, samples)))
 
-    def rewards(self, samples: Sequence[Sample]) -> list[float | None]:
+    def rewards(self, samples: Sequence[Read]) -> list[float | None]:
         """The rewards as `on_failure` has them. Raises RewardMissing, and what outcomes() raises."""
         return self.settled(self.outcomes(samples))
 
-    async def rewards_async(self, samples: Sequence[Sample]) -> list[float | None]:
+    async def rewards_async(self, samples: Sequence[Read]) -> list[float | None]:
         """rewards(), awaited on any event loop."""
         return self.settled(await self.outcomes_async(samples))
 
@@ -75,9 +78,15 @@ class Rewarder:
         """Figures for a trainer's log: scores by part, shares of what failed, was cut or clipped, penalties, scale."""
         return metrics(outcomes, self.settings)
 
-    async def _judge(self, samples: Sequence[Sample]) -> list[Outcome]:
-        settled = [before_judging(sample, self.settings) for sample in samples]
-        judged = [sample for sample, outcome in zip(samples, settled, strict=True) if outcome is None]
+    async def _judge(self, samples: Sequence[Read]) -> list[Outcome]:
+        settled = [
+            sample if isinstance(sample, NoReward) else before_judging(sample, self.settings) for sample in samples
+        ]
+        judged = [
+            sample
+            for sample, outcome in zip(samples, settled, strict=True)
+            if outcome is None and isinstance(sample, Sample)
+        ]
         by_part = dict(zip(self._names, await self._all_parts(judged), strict=True))
         composed = iter(
             compose(sample, {name: results[place] for name, results in by_part.items()}, self.settings)

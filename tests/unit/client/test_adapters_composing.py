@@ -160,7 +160,7 @@ def test_settings_refuse_what_can_not_be_meant() -> None:
         {"run": "r", "version": "v"},
     ):
         with pytest.raises(ValueError, match=r".+"):
-            replace(RewardSettings(), **wrong)  # type: ignore[arg-type]
+            replace(RewardSettings(), **wrong)
     with pytest.raises(ValueError, match="reasoning_weight"):
         JudgePart(reasoning_weight=1.0)
     with pytest.raises(ValueError, match="free_tokens < full_tokens"):
