@@ -16,7 +16,7 @@ import pytest
 
 from tests.integration.adapters_judge import LetterJudge, answer, shares
 from tests.integration.sidecar_fakes import VERSION, serving
-from themis_client import RetryPolicy, Unavailable, UnknownVersion
+from themis_client import RetryPolicy, Tournament, Unavailable, UnknownVersion
 from themis_client.adapters import JudgePart, LengthPenalty, RewardSettings, TruncationPenalty
 from themis_client.adapters.errors import RewardMissing
 from themis_client.adapters.trl import TrlReward, judge_reward, judge_reward_async, online_dpo_reward
@@ -169,6 +169,18 @@ async def test_two_judges_are_asked_and_weighted() -> None:
         rewards = await called(reward, prompts=["q"], completions=["ab"])
     assert rewards == [0.25]
     assert [item.scenario for item in (*first.items, *second.items)] == ["", "math"]
+
+
+async def test_a_tournament_compares_the_completions_of_each_prompt() -> None:
+    judge = LetterJudge()
+    prompts, texts = ["p", "q", "p", "q", "p", "q", "r"], ["aa", "b", "ab", "b", "bb", "a", "a"]
+    async with serving(judge) as served:
+        parts = (JudgePart(tournament=Tournament()),)
+        reward = judge_reward(settings(served.address, parts=parts, on_failure="none"))
+        rewards = await called(reward, prompts=prompts, completions=texts)
+    assert rewards == [1.0, 0.25, 0.5, 0.25, 0.0, 1.0, None]  # the last has nobody to meet
+    assert not judge.items
+    assert len(judge.comparisons) == 6
 
 
 async def test_the_asynchronous_function_is_one_to_trl_and_works_on_any_loop() -> None:
