@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.pairs_parts import JUDGE, failures_of, journal_of, label, read, recorded, rows, start, write
+from tests.integration.sidecar_fakes import VERSION
 from tests.integration.sidecar_running import Running, free_port, running, until
 from themis_client.cli import BAD_INPUT, NO_SERVER, OK, SOME_FAILED, main
 
@@ -99,10 +100,11 @@ def test_wherever_the_journal_ends(served: Running, tmp_path: Path) -> None:
 
 def test_what_was_judged_is_not_judged_again(served: Running, tmp_path: Path) -> None:
     source, output = write(tmp_path / "in.jsonl", rows(9)), tmp_path / "out.jsonl"
-    assert run(served, source, output) == OK
+    assert run(served, source, output, "--version", "current") == OK
     pairs, before = output.read_bytes(), scored(served)
     assert run(served, source, output, "--resume") == OK
     assert (output.read_bytes(), scored(served)) == (pairs, before)
+    assert {pair["version"] for pair in read(output)} == {VERSION}
 
 
 def test_what_failed_for_a_while_only_is_judged_again(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from themis_client import cli_output, cli_security
-from themis_client.aio import AsyncClient
+from themis_client.aio import CURRENT, AsyncClient
 from themis_client.errors import BadRequest, DeadlineExceeded, UnknownVersion
 from themis_client.failure import Failure
 from themis_client.pairs import flags, journal
@@ -70,27 +71,30 @@ class LabelPairs:
 
     async def _judge(self, found: Journal, before: Header | None) -> str:
         """Fills the journal, and returns the version that it's of."""
-        survey, kept = self._source.survey(), flags.kept(self._args)
-        asked = self._args.version or (before.version if before else None)
+        survey = self._source.survey()
+        version: str | None = None if self._args.version == CURRENT else self._args.version
         if before is not None:
-            differences = before.differences(Header(asked or "", survey.digest, kept))
+            version = version or before.version
+            differences = before.differences(Header(version, survey.digest, flags.kept(self._args)))
             if differences:
                 raise BadRequest(f"{self.journal} is of another run: {'; '.join(differences)}")
-        async with self._client(asked) as client:
-            version = asked or await client.refresh_version()
-            with (
-                found.renewing(Header(version, survey.digest, kept)) as renewal,
-                cli_output.progress(survey.rows) as advance,
-            ):
+        async with self._client(version) as client:
+            version = version or await client.refresh_version()
+            header = Header(version, survey.digest, flags.kept(self._args))
+            entries = found.records() if before else iter(())
+            with found.renewing(header) as renewal, cli_output.progress(survey.rows) as advance:
                 run = Run(self._judge_one(client), self._args.window, self._say, advance)
-                entries = found.records() if before else iter(())
                 try:
-                    await asyncio.wait_for(run.judge_all(self._source.rows(), entries, renewal), self._args.timeout)
-                except asyncio.TimeoutError as error:
-                    raise DeadlineExceeded(f"--timeout {self._args.timeout:g} is over") from error
+                    await self._in_time(run.judge_all(self._source.rows(), entries, renewal))
                 except UnknownVersion as error:
                     raise UnknownVersion(f"{error}{_JOURNAL_NEEDS_IT if before else ''}") from error
         return version
+
+    async def _in_time(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await asyncio.wait_for(work, self._args.timeout)
+        except asyncio.TimeoutError as error:
+            raise DeadlineExceeded(f"--timeout {self._args.timeout:g} is over") from error
 
     def _judge_one(self, client: AsyncClient) -> Callable[[Prompt, int], Awaitable[Record]]:
         plan = self._plan

@@ -62,7 +62,9 @@ async def record_of(prompt: Prompt, line: int, judging: Judging) -> Record:
     if len(positions) < 2:
         return Judged(line, (), prompt.scenario)
     found = await judging.judge([prompt.item(index, line) for index in positions])
-    failed, marks, scenario = {}, [], prompt.scenario
+    failed: dict[int, Failure] = {}
+    marks: list[Mark] = []
+    scenario = prompt.scenario
     for index, one in zip(positions, found, strict=True):
         if isinstance(one, Failure):
             failed[index] = one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from themis_client.cli_input import Line
 from themis_client.errors import BadRequest, Unavailable
 from themis_client.failure import Failure, Status
-from themis_client.pairs import journal, record
+from themis_client.pairs import record
 from themis_client.pairs.journal import Header, Journal, opened
 from themis_client.pairs.prompt import Prompt
 from themis_client.pairs.record import Failed, Judged, Mark, Record
@@ -260,6 +261,6 @@ def test_a_former_journal_of_the_name_is_not_mistaken(tmp_path: Path, monkeypatc
         (tmp_path / "new").write_bytes(path.read_bytes())
         (tmp_path / "new").rename(path)
 
-    monkeypatch.setattr(journal.fcntl, "flock", exchanged)
+    monkeypatch.setattr(fcntl, "flock", exchanged)
     with pytest.raises(BadRequest, match="another run has just written it"), opened(path):
         pass
