@@ -1,0 +1,83 @@
+"""The clients that a reward's parts ask, each with its judge version pinned."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from themis_client.adapters.run_version import Pinned, version_of_run
+from themis_client.adapters.settings import JudgePart, RewardSettings
+from themis_client.client import Client
+from themis_client.versions import LeasePolicy
+
+
+class Judges:
+    """One client per server and version. `pin` before `of`."""
+
+    def __init__(self, settings: RewardSettings, pinned: Mapping[str, Pinned] | None = None) -> None:
+        self._settings = settings
+        self._pinned = dict(pinned or {})
+        self._clients: dict[tuple[str, Pinned], Client] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def pins(self) -> dict[str, Pinned]:
+        """What is pinned at each server whose version the settings leave open."""
+        return dict(self._pinned)
+
+    @property
+    def decided(self) -> bool:
+        """Whether nothing is left to decide."""
+        return all(version or target in self._pinned for target, version in map(self._where, self._settings.parts))
+
+    def take(self, pins: Mapping[str, Pinned]) -> None:
+        """Uses what another process decided on."""
+        with self._lock:
+            self._pinned |= pins
+
+    def pin(self) -> None:
+        """Decides on the versions once. Raises ThemisError."""
+        with self._lock:
+            for part in self._settings.parts:
+                where = self._where(part)
+                if where[1] is None and where[0] not in self._pinned:
+                    self._pinned[where[0]] = self._decide(where[0])
+
+    def of(self, part: JudgePart) -> Client:
+        target, version = self._where(part)
+        pinned = self._pinned[target] if version is None else Pinned(version, leased=False)
+        with self._lock:
+            if (target, pinned) not in self._clients:
+                self._clients[target, pinned] = self._client(target, pinned)
+            return self._clients[target, pinned]
+
+    def _where(self, part: JudgePart) -> tuple[str, str | None]:
+        target = part.target or self._settings.target
+        # A version belongs to the servers that it was named for.
+        own = self._settings.version if target == self._settings.target else None
+        return target, part.version or own
+
+    def _decide(self, target: str) -> Pinned:
+        with self._client(target, Pinned("", leased=False)) as client:
+            if self._settings.run:
+                return version_of_run(client, self._settings.run, self._settings.timeout_s)
+            return Pinned(client.refresh_version(), leased=False)
+
+    def _client(self, target: str, pinned: Pinned) -> Client:
+        settings = self._settings
+        return Client(
+            target,
+            version=pinned.version or None,
+            timeout_s=settings.timeout_s,
+            retry=settings.retry,
+            tls=settings.tls,
+            token_file=settings.token_file,
+            lease=LeasePolicy(settings.run) if pinned.leased else None,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"settings": self._settings, "pinned": self.pins}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Judges.__init__(self, **state)

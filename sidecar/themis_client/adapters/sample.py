@@ -1,0 +1,79 @@
+"""One completion as a trainer hands it over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from themis_chat.think import Thought, split
+from themis_client import parse
+from themis_client.adapters.settings import Thinking
+from themis_client.content import FinishReason, Message, Part, Reasoning, Response, Text
+from themis_client.items import Item
+from themis_client.parse import ConversationLike
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """item: what is judged; its group, if it has one, is shared by the completions of one prompt. completion_tokens:
+    of the policy's tokenizer, for the length penalty. answered: whether anything follows the policy's reasoning.
+    Whether the completion was cut is the finish reason of its response."""
+
+    item: Item
+    completion_tokens: int | None = None
+    answered: bool = True
+
+    @property
+    def truncated(self) -> bool:
+        return self.item.response.finish_reason is FinishReason.LENGTH
+
+
+def sample(
+    prompt: ConversationLike,
+    completion: str | Sequence[Mapping[str, Any]],
+    thinking: Thinking | None,
+    *,
+    completion_tokens: int | None = None,
+    finish_reason: FinishReason = FinishReason.UNSPECIFIED,
+    reference: str | None = None,
+    scenario: str = "",
+    group: str = "",
+) -> Sample:
+    """Reads a prompt and its completion, texts or lists of messages. Raises InvalidItem."""
+    written = parse.response(completion).messages
+    messages, answered = (written, True) if thinking is None else _thought(written, thinking)
+    item = Item(
+        prompt,
+        Response(messages, finish_reason),
+        reference=reference,
+        scenario=scenario,
+        group=group,
+    )
+    return Sample(item, completion_tokens, answered)
+
+
+def _thought(messages: Sequence[Message], thinking: Thinking) -> tuple[tuple[Message, ...], bool]:
+    """The messages with the policy's reasoning in parts of its own, and whether an answer follows the last one."""
+    opened, read, answered = thinking.opened, [], True
+    for message in messages:
+        if message.role == "assistant":
+            parts: list[Part] = []
+            for part in message.parts:
+                if isinstance(part, Text):
+                    thought = split(part.text, opened=opened, tags=thinking.tags)
+                    parts += _parts(thought)
+                    answered = not thought.found or bool(thought.closed and thought.answer.strip())
+                    opened = False
+                else:
+                    parts.append(part)
+                    answered = answered or not isinstance(part, Reasoning)
+            message = Message(message.role, parts)
+        read.append(message)
+    return tuple(read), answered
+
+
+def _parts(thought: Thought) -> list[Part]:
+    if not thought.found:
+        return [Text(thought.answer)]
+    return [Reasoning(thought.reasoning), *([Text(thought.answer)] if thought.answer else [])]
