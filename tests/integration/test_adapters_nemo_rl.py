@@ -17,13 +17,11 @@ from themis_client.adapters.errors import RewardMissing
 
 USER = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
 SYSTEM = "<|im_start|>system\nBe kind.<|im_end|>\n"
-REGISTRY: dict[str, str] = {}
-ENVIRONMENTS: dict[str, str] = {}
 
 
 @pytest.fixture
 def adapter() -> Iterator[Any]:
-    with importing("nemo_rl", nemo_rl_modules(REGISTRY, ENVIRONMENTS)) as module:
+    with importing("nemo_rl", nemo_rl_modules({}, {})) as module:
         yield module
 
 
@@ -141,9 +139,12 @@ def test_settings_that_can_not_work_are_refused(config: Any, problem: str, adapt
         adapter.Environment(config)
 
 
-def test_it_registers_itself_with_a_python_environment(adapter: Any) -> None:
-    adapter.register()
+def test_it_registers_itself_with_a_python_environment() -> None:
+    registry: dict[str, str] = {}
+    environments: dict[str, str] = {}
+    with importing("nemo_rl", nemo_rl_modules(registry, environments)) as adapter:
+        adapter.register()
+        options = adapter.ThemisEnvironment.options
     actor = "themis_client.adapters.nemo_rl.ThemisEnvironment"
-    assert ENVIRONMENTS == {"themis": actor}
-    assert REGISTRY == {actor: sys.executable}
-    assert adapter.ThemisEnvironment.options == {"max_restarts": -1, "max_task_retries": -1}
+    assert (environments, registry) == ({"themis": actor}, {actor: sys.executable})
+    assert options == {"max_restarts": -1, "max_task_retries": -1}

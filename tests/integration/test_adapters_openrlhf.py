@@ -17,6 +17,7 @@ import torch
 import themis_client.adapters.openrlhf as shipped
 from tests.integration.adapters_judge import LetterJudge, answer, shares
 from tests.integration.sidecar_fakes import serving
+from themis_client.adapters import by_environment
 from themis_client.adapters.errors import RewardMissing
 
 PROMPT = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
@@ -92,10 +93,9 @@ async def test_threads_that_come_at_once_share_a_client(environment: Any) -> Non
     async with serving(judge) as served:
         environment(served.address)
         told = await asyncio.gather(*[called([text]) for text in texts])
-        kept = [entry for entry in shipped.entry_for.__globals__["_ENTRIES"].values()]
-        mine = [entry for entry in kept if entry.rewarder.settings.target == served.address]
+        targets = [entry.rewarder.settings.target for entry in by_environment._ENTRIES.values()]
     assert torch.allclose(torch.cat([one["rewards"] for one in told]), torch.tensor(shares(texts)))
-    assert len(mine) == 1
+    assert targets.count(served.address) == 1
 
 
 @pytest.mark.parametrize(
