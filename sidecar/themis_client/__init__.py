@@ -96,6 +96,7 @@ from themis_client.results import (
     Verdict,
 )
 from themis_client.retry import RetryPolicy
+from themis_client.tournament import Standing, Tournament
 from themis_client.versions import AsyncVersions, HeldLease, LeasePolicy
 
 __all__ = [
@@ -166,6 +167,7 @@ __all__ = [
     "Scores",
     "ServerFailed",
     "Shadow",
+    "Standing",
     "Status",
     "StoredVersion",
     "Text",
@@ -176,6 +178,7 @@ __all__ = [
     "TokenLikelihood",
     "ToolCall",
     "ToolResult",
+    "Tournament",
     "Truncation",
     "Unavailable",
     "UnknownVersion",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from types import TracebackType
 
 import grpc
@@ -42,6 +42,7 @@ from themis_client.items import (
     ComparisonLike,
     ConversationItemLike,
     DifficultyItem,
+    Item,
     ItemLike,
 )
 from themis_client.options import CompareOptions, ScoreOptions
@@ -50,6 +51,8 @@ from themis_client.replicas import ReplicaPolicy, Replicas
 from themis_client.results import Classifications, Comparisons, Difficulties, Results, Scored, Scores
 from themis_client.retry import RetryPolicy
 from themis_client.streaming import ScoreStream, StreamSettings
+from themis_client.tournament import StandingOrFailure, Tournament
+from themis_client.tournament import run as run_tournament
 from themis_client.versions import AsyncVersions, HeldLease, LeasePolicy
 
 DEFAULT_TARGET = "localhost:50051"
@@ -179,6 +182,22 @@ class AsyncClient:
         return await self._run(
             COMPARE, comparisons, options.version, timeout_s, lambda version: encode.compare_options(options, version)
         )
+
+    async def tournament(
+        self,
+        groups: Sequence[Sequence[Item]],
+        tournament: Tournament = Tournament(),  # noqa: B008 - frozen
+        *,
+        options: CompareOptions = CompareOptions(),  # noqa: B008 - frozen
+        timeout_s: float | None = None,
+    ) -> list[list[StandingOrFailure]]:
+        """Compares the members of each group with each other; each gets a Standing or a Failure, in their order.
+
+        All comparisons of all groups are one call, and one version judges them. A member of whom any comparison
+        failed is a Failure, and so is the only member of a group, and every member of a group whose items differ in
+        more than response, key and group. Raises as compare() does.
+        """
+        return await run_tournament(self, groups, tournament, options=options, timeout_s=timeout_s)
 
     async def classify(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ import grpc
 from themis_client.aio import CURRENT, DEFAULT_TARGET, DEFAULT_TIMEOUT_S, AsyncClient
 from themis_client.credentials import PathLike, Tls
 from themis_client.description import Description
-from themis_client.items import ComparisonLike, ConversationItemLike, DifficultyItem, ItemLike
+from themis_client.items import ComparisonLike, ConversationItemLike, DifficultyItem, Item, ItemLike
 from themis_client.loop import PROCESS_LOOP
 from themis_client.options import CompareOptions, ScoreOptions
 from themis_client.pull import Pull
@@ -24,6 +24,7 @@ from themis_client.replicas import ReplicaPolicy
 from themis_client.results import Classifications, Comparisons, Difficulties, Scored, Scores
 from themis_client.retry import RetryPolicy
 from themis_client.session import Session
+from themis_client.tournament import StandingOrFailure, Tournament
 from themis_client.versions import AsyncVersions, LeasePolicy
 
 T = TypeVar("T")
@@ -32,7 +33,8 @@ T = TypeVar("T")
 class Client:
     """A judge, wherever its replicas are. Parameters and methods as in AsyncClient, but they block.
 
-    score_async and compare_async may be awaited on any event loop: the work is done on this package's own one.
+    score_async, compare_async and tournament_async may be awaited on any event loop: the work is done on this package's
+    own one.
     """
 
     def __init__(
@@ -145,6 +147,33 @@ class Client:
         """compare(), awaited on any event loop."""
         values = list(comparisons)
         call = self._session.submit(lambda client: client.compare(values, options=options, timeout_s=timeout_s))
+        return await asyncio.wrap_future(call)
+
+    def tournament(
+        self,
+        groups: Sequence[Sequence[Item]],
+        tournament: Tournament = Tournament(),  # noqa: B008 - frozen
+        *,
+        options: CompareOptions = CompareOptions(),  # noqa: B008 - frozen
+        timeout_s: float | None = None,
+    ) -> list[list[StandingOrFailure]]:
+        """Compares the members of each group with each other. See AsyncClient.tournament."""
+        return self._wait(
+            lambda client: client.tournament(groups, tournament, options=options, timeout_s=timeout_s), timeout_s
+        )
+
+    async def tournament_async(
+        self,
+        groups: Sequence[Sequence[Item]],
+        tournament: Tournament = Tournament(),  # noqa: B008 - frozen
+        *,
+        options: CompareOptions = CompareOptions(),  # noqa: B008 - frozen
+        timeout_s: float | None = None,
+    ) -> list[list[StandingOrFailure]]:
+        """tournament(), awaited on any event loop."""
+        call = self._session.submit(
+            lambda client: client.tournament(groups, tournament, options=options, timeout_s=timeout_s)
+        )
         return await asyncio.wrap_future(call)
 
     def classify(

@@ -53,6 +53,8 @@ NUMERIC = frozenset(
         "probability_tie",
         "margin",
         "order_disagreement",
+        "disagreement",
+        "games",
         "conditional",
         "unconditional",
         "answer_tokens",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,7 +55,7 @@ def asked(model: PpoReward, tokenizer: Any, texts: list[str]) -> torch.Tensor:
 
 def settings(address: str, **changes: Any) -> RewardSettings:
     retry = RetryPolicy(attempts=2, base_s=0.01, cap_s=0.02)
-    return RewardSettings(**{"target": address, "timeout_s": 30.0, "retry": retry} | changes)
+    return replace(RewardSettings(target=address, timeout_s=30.0, retry=retry), **changes)
 
 
 async def test_every_position_has_its_rows_score(tokenizer: Any) -> None:

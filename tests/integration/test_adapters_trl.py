@@ -9,13 +9,14 @@ import multiprocessing
 import pickle
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.integration.adapters_judge import LetterJudge, answer, shares
 from tests.integration.sidecar_fakes import VERSION, serving
-from themis_client import RetryPolicy, Unavailable, UnknownVersion
+from themis_client import RetryPolicy, Tournament, Unavailable, UnknownVersion
 from themis_client.adapters import JudgePart, LengthPenalty, RewardSettings, TruncationPenalty
 from themis_client.adapters.errors import RewardMissing
 from themis_client.adapters.trl import TrlReward, judge_reward, judge_reward_async, online_dpo_reward
@@ -41,7 +42,7 @@ class Logs:
 
 
 def settings(address: str, **changes: Any) -> RewardSettings:
-    return RewardSettings(**{"target": address, "timeout_s": 30.0, "retry": QUICK} | changes)
+    return replace(RewardSettings(target=address, timeout_s=30.0, retry=QUICK), **changes)
 
 
 async def called(reward: TrlReward, **arguments: Any) -> list[float | None]:
@@ -170,11 +171,23 @@ async def test_two_judges_are_asked_and_weighted() -> None:
     assert [item.scenario for item in (*first.items, *second.items)] == ["", "math"]
 
 
+async def test_a_tournament_compares_the_completions_of_each_prompt() -> None:
+    judge = LetterJudge()
+    prompts, texts = ["p", "q", "p", "q", "p", "q", "r"], ["aa", "b", "ab", "b", "bb", "a", "a"]
+    async with serving(judge) as served:
+        parts = (JudgePart(tournament=Tournament()),)
+        reward = judge_reward(settings(served.address, parts=parts, on_failure="none"))
+        rewards = await called(reward, prompts=prompts, completions=texts)
+    assert rewards == [1.0, 0.25, 0.5, 0.25, 0.0, 1.0, None]  # the last has nobody to meet
+    assert not judge.items
+    assert len(judge.comparisons) == 6
+
+
 async def test_the_asynchronous_function_is_one_to_trl_and_works_on_any_loop() -> None:
     async with serving(LetterJudge()) as served:
         function = judge_reward_async(settings(served.address), name="kind")
         assert inspect.iscoroutinefunction(function)
-        assert function.__name__ == "kind"  # type: ignore[attr-defined]
+        assert function.__name__ == "kind"
         logs = Logs()
         texts = ["a", "b"]
         here = await function(prompts=["q"] * 2, completions=texts, **logs.arguments())
@@ -187,7 +200,7 @@ async def test_the_asynchronous_function_is_one_to_trl_and_works_on_any_loop() -
 
 def _in_another_process(pickled: bytes) -> Any:
     reward = pickle.loads(pickled)
-    return reward(prompts=["q"], completions=["ab"]), reward._rewarder.judges.versions
+    return reward(prompts=["q"], completions=["ab"]), reward._joint.rewarder.judges.pins
 
 
 async def test_a_spawned_process_scores_by_the_version_that_was_pinned() -> None:
@@ -198,7 +211,7 @@ async def test_a_spawned_process_scores_by_the_version_that_was_pinned() -> None
             task = pool.submit(_in_another_process, pickle.dumps(reward))
             rewards, versions = await asyncio.wrap_future(task)
     assert rewards == [0.5]
-    assert versions == {served.address: VERSION}
+    assert versions == {served.address: (VERSION, False)}
 
 
 async def test_online_dpo_refuses_a_reward_that_is_nothing() -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from themis_client.adapters.reward import NO_ANSWER, TRUNCATED, NoReward, Outcome, Reward
 from themis_client.adapters.sample import Sample
 from themis_client.adapters.settings import JudgePart, RewardSettings, TruncationPenalty
 from themis_client.failure import Failure
-from themis_client.results import Score, Scored
+from themis_client.results import Score
+from themis_client.tournament import Standing
+
+Judged: TypeAlias = Score | Standing | Failure
 
 
 def before_judging(sample: Sample, settings: RewardSettings) -> Outcome | None:
@@ -25,7 +29,7 @@ def before_judging(sample: Sample, settings: RewardSettings) -> Outcome | None:
     return None
 
 
-def compose(sample: Sample, scored: Mapping[str, Scored], settings: RewardSettings) -> Outcome:
+def compose(sample: Sample, scored: Mapping[str, Judged], settings: RewardSettings) -> Outcome:
     """The reward of a sample that every part has scored, by the parts' names."""
     scores: dict[str, float] = {}
     versions: dict[str, str] = {}
@@ -67,10 +71,10 @@ def metrics(outcomes: Sequence[Outcome], settings: RewardSettings) -> dict[str, 
     return told
 
 
-def _scores(part: JudgePart, score: Score) -> dict[str, float] | NoReward:
+def _scores(part: JudgePart, score: Score | Standing) -> dict[str, float] | NoReward:
     if part.reasoning_weight is None:
         return {part.name: score.score}
-    if score.reasoning_verdict is None:
+    if isinstance(score, Standing) or score.reasoning_verdict is None:
         return NoReward("OFF_FORMAT", "its reasoning was to be scored apart, and there is none", part.name)
     return {part.name: score.score, _reasoning(part): score.reasoning_verdict.score}
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
-from themis_client.adapters.run_version import version_of_run
+from themis_client.adapters.run_version import Pinned, version_of_run
 from themis_client.adapters.settings import JudgePart, RewardSettings
 from themis_client.client import Client
 from themis_client.versions import LeasePolicy
@@ -14,26 +15,30 @@ from themis_client.versions import LeasePolicy
 class Judges:
     """One client per server and version. `pin` before `of`."""
 
-    def __init__(self, settings: RewardSettings, pinned: dict[str, str] | None = None) -> None:
+    def __init__(self, settings: RewardSettings, pinned: Mapping[str, Pinned] | None = None) -> None:
         self._settings = settings
-        self._pinned = {} if pinned is None else pinned
-        self._clients: dict[tuple[str, str | None], Client] = {}
+        self._pinned = dict(pinned or {})
+        self._clients: dict[tuple[str, Pinned], Client] = {}
         self._lock = threading.Lock()
 
     @property
-    def versions(self) -> dict[str, str]:
-        """The pinned version of each server whose version the settings leave open."""
+    def pins(self) -> dict[str, Pinned]:
+        """What is pinned at each server whose version the settings leave open."""
         return dict(self._pinned)
 
     @property
-    def pinned(self) -> bool:
+    def decided(self) -> bool:
         """Whether nothing is left to decide."""
         return all(version or target in self._pinned for target, version in map(self._where, self._settings.parts))
 
-    def pin(self, agreed: dict[str, str] | None = None) -> None:
-        """Decides on the versions once, or takes those that another process decided on. Raises ThemisError."""
+    def take(self, pins: Mapping[str, Pinned]) -> None:
+        """Uses what another process decided on."""
         with self._lock:
-            self._pinned |= agreed or {}
+            self._pinned |= pins
+
+    def pin(self) -> None:
+        """Decides on the versions once. Raises ThemisError."""
+        with self._lock:
             for part in self._settings.parts:
                 where = self._where(part)
                 if where[1] is None and where[0] not in self._pinned:
@@ -41,11 +46,11 @@ class Judges:
 
     def of(self, part: JudgePart) -> Client:
         target, version = self._where(part)
-        version = version or self._pinned[target]
+        pinned = self._pinned[target] if version is None else Pinned(version, leased=False)
         with self._lock:
-            if (target, version) not in self._clients:
-                self._clients[target, version] = self._client(target, version)
-            return self._clients[target, version]
+            if (target, pinned) not in self._clients:
+                self._clients[target, pinned] = self._client(target, pinned)
+            return self._clients[target, pinned]
 
     def _where(self, part: JudgePart) -> tuple[str, str | None]:
         target = part.target or self._settings.target
@@ -53,27 +58,26 @@ class Judges:
         own = self._settings.version if target == self._settings.target else None
         return target, part.version or own
 
-    def _decide(self, target: str) -> str:
-        with self._client(target, None) as client:
+    def _decide(self, target: str) -> Pinned:
+        with self._client(target, Pinned("", leased=False)) as client:
             if self._settings.run:
                 return version_of_run(client, self._settings.run, self._settings.timeout_s)
-            return client.refresh_version()
+            return Pinned(client.refresh_version(), leased=False)
 
-    def _client(self, target: str, version: str | None) -> Client:
+    def _client(self, target: str, pinned: Pinned) -> Client:
         settings = self._settings
-        held = LeasePolicy(settings.run) if settings.run and version is not None else None
         return Client(
             target,
-            version=version,
+            version=pinned.version or None,
             timeout_s=settings.timeout_s,
             retry=settings.retry,
             tls=settings.tls,
             token_file=settings.token_file,
-            lease=held,
+            lease=LeasePolicy(settings.run) if pinned.leased else None,
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"settings": self._settings, "pinned": self.versions}
+        return {"settings": self._settings, "pinned": self.pins}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Judges.__init__(self, **state)

@@ -24,8 +24,9 @@ from themis_client.adapters.settings import (
     TruncationPenalty,
 )
 from themis_client.credentials import Tls
-from themis_client.options import MODES, Mode, RatingMode, ReasoningPolicy, ScoreOptions, Truncation
+from themis_client.options import MODES, Mode, Orders, RatingMode, ReasoningPolicy, ScoreOptions, Truncation
 from themis_client.retry import RetryPolicy
+from themis_client.tournament import Tournament
 
 VARIABLE = "THEMIS_REWARD"
 TARGET_VARIABLE = "THEMIS_TARGET"
@@ -82,7 +83,14 @@ def _part(body: Any, path: str) -> JudgePart:
     if "options" in values:
         raise ValueError(f"{path}.options: its fields stand in the part itself: mode, truncation, reasoning_policy")
     read = None if rubric is None else parse.rubric(rubric, f"{path}.rubric")
-    return _plain(JudgePart, values | {"options": options, "rubric": read}, path)
+    return _plain(JudgePart, values | {"options": options, "rubric": read}, path, {"tournament": _tournament})
+
+
+def _tournament(body: Any, path: str) -> Tournament | None:
+    if body is None:
+        return None
+    values = dict(_object(body, path))
+    return _plain(Tournament, values | {"orders": _enum(Orders, values.get("orders", "both"), f"{path}.orders")}, path)
 
 
 def _mode(body: Any, path: str) -> Mode:

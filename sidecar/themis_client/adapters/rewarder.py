@@ -6,21 +6,26 @@ import asyncio
 import functools
 from collections.abc import Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any
+from typing import Any, TypeAlias
 
-from themis_client.adapters.composing import before_judging, compose, metrics
+from themis_client.adapters.composing import Judged, before_judging, compose, metrics
 from themis_client.adapters.errors import RewardMissing
 from themis_client.adapters.judges import Judges
 from themis_client.adapters.reward import NoReward, Outcome, Reward
 from themis_client.adapters.sample import Sample
 from themis_client.adapters.settings import JudgePart, RewardSettings
+from themis_client.client import Client
 from themis_client.errors import DeadlineExceeded, ThemisError
 from themis_client.failure import Failure
 from themis_client.items import Item
 from themis_client.loop import PROCESS_LOOP
-from themis_client.results import Scored
+from themis_client.options import CompareOptions
 from themis_client.rpc_errors import ITEM_STATUSES, concerns_items
 from themis_client.session import GRACE_S
+from themis_client.tournament import StandingOrFailure, Tournament
+
+Read: TypeAlias = Sample | NoReward
+"""A completion, or why it can't be read."""
 
 
 class Rewarder:
@@ -31,7 +36,7 @@ class Rewarder:
         self.settings = settings
         self.judges = Judges(settings)
 
-    def outcomes(self, samples: Sequence[Sample]) -> list[Outcome]:
+    def outcomes(self, samples: Sequence[Read]) -> list[Outcome]:
         """What became of each sample, in order. Raises ThemisError where all samples are concerned and no retry can
         help: wrong options, an unknown version, credentials that are not accepted."""
         self.judges.pin()
@@ -44,16 +49,16 @@ class Rewarder:
         finally:
             call.cancel()
 
-    async def outcomes_async(self, samples: Sequence[Sample]) -> list[Outcome]:
+    async def outcomes_async(self, samples: Sequence[Read]) -> list[Outcome]:
         """outcomes(), awaited on any event loop."""
         await asyncio.to_thread(self.judges.pin)
         return await asyncio.wrap_future(PROCESS_LOOP.submit(functools.partial(self._judge, samples)))
 
-    def rewards(self, samples: Sequence[Sample]) -> list[float | None]:
+    def rewards(self, samples: Sequence[Read]) -> list[float | None]:
         """The rewards as `on_failure` has them. Raises RewardMissing, and what outcomes() raises."""
         return self.settled(self.outcomes(samples))
 
-    async def rewards_async(self, samples: Sequence[Sample]) -> list[float | None]:
+    async def rewards_async(self, samples: Sequence[Read]) -> list[float | None]:
         """rewards(), awaited on any event loop."""
         return self.settled(await self.outcomes_async(samples))
 
@@ -75,9 +80,15 @@ class Rewarder:
         """Figures for a trainer's log: scores by part, shares of what failed, was cut or clipped, penalties, scale."""
         return metrics(outcomes, self.settings)
 
-    async def _judge(self, samples: Sequence[Sample]) -> list[Outcome]:
-        settled = [before_judging(sample, self.settings) for sample in samples]
-        judged = [sample for sample, outcome in zip(samples, settled, strict=True) if outcome is None]
+    async def _judge(self, samples: Sequence[Read]) -> list[Outcome]:
+        settled = [
+            sample if isinstance(sample, NoReward) else before_judging(sample, self.settings) for sample in samples
+        ]
+        judged = [
+            sample
+            for sample, outcome in zip(samples, settled, strict=True)
+            if outcome is None and isinstance(sample, Sample)
+        ]
         by_part = dict(zip(self._names, await self._all_parts(judged), strict=True))
         composed = iter(
             compose(sample, {name: results[place] for name, results in by_part.items()}, self.settings)
@@ -89,7 +100,7 @@ class Rewarder:
     def _names(self) -> list[str]:
         return [part.name for part in self.settings.parts]
 
-    async def _all_parts(self, samples: Sequence[Sample]) -> list[Sequence[Scored]]:
+    async def _all_parts(self, samples: Sequence[Sample]) -> list[Sequence[Judged]]:
         tasks = [asyncio.ensure_future(self._part(part, samples)) for part in self.settings.parts]
         try:
             return await asyncio.gather(*tasks)
@@ -97,12 +108,13 @@ class Rewarder:
             for task in tasks:
                 task.cancel()
 
-    async def _part(self, part: JudgePart, samples: Sequence[Sample]) -> Sequence[Scored]:
+    async def _part(self, part: JudgePart, samples: Sequence[Sample]) -> Sequence[Judged]:
         items = [_asked(sample.item, part, str(place)) for place, sample in enumerate(samples)]
+        client, timeout_s = self.judges.of(part), self.settings.timeout_s
         try:
-            return await self.judges.of(part).score_async(
-                items, options=part.options, timeout_s=self.settings.timeout_s
-            )
+            if part.tournament is not None:
+                return await _compared(client, items, part, part.tournament, timeout_s)
+            return await client.score_async(items, options=part.options, timeout_s=timeout_s)
         except ThemisError as error:
             if not concerns_items(error):
                 raise
@@ -122,3 +134,23 @@ def _asked(item: Item, part: JudgePart, key: str) -> Item:
         key=key,
         group=item.group,
     )
+
+
+async def _compared(
+    client: Client, items: Sequence[Item], part: JudgePart, tournament: Tournament, timeout_s: float
+) -> Sequence[Judged]:
+    """The completions of each prompt among themselves; the standings in the order of the items."""
+    groups: dict[object, list[int]] = {}
+    for place, item in enumerate(items):
+        groups.setdefault(item.group or item.messages, []).append(place)
+    options = CompareOptions(reasoning_policy=part.options.reasoning_policy)
+    told = await client.tournament_async(
+        [[items[place] for place in places] for places in groups.values()],
+        tournament,
+        options=options,
+        timeout_s=timeout_s,
+    )
+    standings: dict[int, StandingOrFailure] = {}
+    for places, group in zip(groups.values(), told, strict=True):
+        standings |= zip(places, group, strict=True)
+    return [standings[place] for place in range(len(items))]

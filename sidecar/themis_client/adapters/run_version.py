@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import random
 import time
+from typing import NamedTuple
 
 from themis_client.client import Client
-from themis_client.errors import ThemisError, Unsupported
+from themis_client.errors import ThemisError
 from themis_client.fleet import Listing
 
 TTL_S = 120.0
@@ -19,20 +20,27 @@ TTL_S = 120.0
 MOST_WAIT_S = 1.0
 
 
-def version_of_run(client: Client, run: str, timeout_s: float) -> str:
+class Pinned(NamedTuple):
+    """A judge version, and whether it is to be held by a lease."""
+
+    version: str
+    leased: bool
+
+
+def version_of_run(client: Client, run: str, timeout_s: float) -> Pinned:
     """The version that this run's processes use. Raises ThemisError, also where they did not agree in time."""
     until_s = time.monotonic() + timeout_s
     while time.monotonic() < until_s:
-        try:
-            held = _held(client.manage(lambda versions: versions.list()), run)
-        except Unsupported:  # no store: a server has one version for its life
-            return client.refresh_version()
+        listing = client.manage(lambda versions: versions.list())
+        if listing.fleet.desired is None and not listing.store_problem:  # no store: one version for a server's life
+            return Pinned(client.refresh_version(), leased=False)
+        held = _held(listing, run)
         if len(held) == 1:
-            return held.pop()
+            return Pinned(held.pop(), leased=True)
         if not held:
             version = _taken(client, run)
             if version is not None:
-                return version
+                return Pinned(version, leased=True)
         time.sleep(random.uniform(0.0, MOST_WAIT_S))
     raise ThemisError(f"the processes of run {run!r} did not agree on a judge version within {timeout_s:g} s")
 

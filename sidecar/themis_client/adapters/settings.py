@@ -14,8 +14,9 @@ from typing import Literal, TypeAlias
 from themis_client.aio import DEFAULT_TARGET
 from themis_client.content import Rubric
 from themis_client.credentials import PathLike, Tls
-from themis_client.options import ReasoningPolicy, ScoreOptions
+from themis_client.options import RatingMode, ReasoningPolicy, ScoreOptions
 from themis_client.retry import RetryPolicy
+from themis_client.tournament import Tournament
 
 OnFailure: TypeAlias = Literal["raise", "none"] | float
 """What a sample without a score becomes: the call raises, None, or the number that is written here."""
@@ -37,7 +38,9 @@ class JudgePart:
 
     name: under which it is logged. scenario: in place of the sample's own. target, version: of another judge; None is
     the settings'. reasoning_weight: of the verdict on the policy's reasoning, where `options.reasoning_policy` is
-    APART; it is needed there, and means nothing elsewhere.
+    APART; it is needed there, and means nothing elsewhere. tournament: in place of ratings the completions of each
+    prompt are compared with each other, and a score is the share of its comparisons that a completion wins; they have
+    to come in one call, so that with several ranks a group must not be spread over them.
     """
 
     name: str = "judge"
@@ -48,11 +51,14 @@ class JudgePart:
     target: str | None = None
     version: str | None = None
     reasoning_weight: float | None = None
+    tournament: Tournament | None = None
 
     def __post_init__(self) -> None:
         _named(self.name, "name")
         _finite(self.weight, "weight")
         apart = self.options.reasoning_policy is ReasoningPolicy.APART
+        if self.tournament is not None and (apart or self.options.mode != RatingMode()):
+            raise ValueError(f"part {self.name!r}: a tournament compares, and has neither modes nor reasoning apart")
         if apart == (self.reasoning_weight is None):
             raise ValueError(f"part {self.name!r}: reasoning_weight goes with reasoning_policy APART, and only with it")
 

@@ -10,24 +10,20 @@ is refused there.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
-import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from themis_client.adapters.ranks import Ranks
+from themis_client.adapters.joint import JointRewarder, Rewards
 from themis_client.adapters.reward import NoReward, Outcome, Reward
-from themis_client.adapters.rewarder import Rewarder
-from themis_client.adapters.sample import Sample, sample
+from themis_client.adapters.rewarder import Read
+from themis_client.adapters.sample import sample
 from themis_client.adapters.settings import RewardSettings
 from themis_client.content import FinishReason
 from themis_client.errors import InvalidItem
 
 LogExtra = Callable[[str, list[Any]], None]
 LogMetric = Callable[[str, float], None]
-Rewards = list[float | None]
 
 
 class TrlReward:
@@ -48,8 +44,7 @@ class TrlReward:
         self._reference = reference
         self._scenario = scenario
         self._eos = frozenset(eos_token_ids)
-        self._rewarder = Rewarder(settings)
-        self._ranks = Ranks(settings.ranks_wait_s)
+        self._joint = JointRewarder(settings)
 
     def __call__(
         self,
@@ -62,13 +57,7 @@ class TrlReward:
         **columns: Any,
     ) -> Rewards:
         """One reward per completion, in order. Raises ThemisError, on all ranks together."""
-        with self._together():
-            self._pin()
-            outcomes = self._merged(
-                read := self._read(prompts, completions, completion_ids, columns),
-                self._rewarder.outcomes(_samples(read)),
-            )
-            rewards = self._rewarder.settled(outcomes)
+        outcomes, rewards = self._joint.rewards(lambda: self._read(prompts, completions, completion_ids, columns))
         self._log(outcomes, log_extra, log_metric)
         return rewards
 
@@ -83,11 +72,9 @@ class TrlReward:
         **columns: Any,
     ) -> Rewards:
         """The same, awaited on any event loop."""
-        async with self._together_async():
-            await asyncio.to_thread(self._pin)
-            read = self._read(prompts, completions, completion_ids, columns)
-            outcomes = self._merged(read, await self._rewarder.outcomes_async(_samples(read)))
-            rewards = self._rewarder.settled(outcomes)
+        outcomes, rewards = await self._joint.rewards_async(
+            lambda: self._read(prompts, completions, completion_ids, columns)
+        )
         self._log(outcomes, log_extra, log_metric)
         return rewards
 
@@ -99,20 +86,18 @@ class TrlReward:
         completions: Sequence[Any],
         completion_ids: Sequence[Sequence[int]] | None,
         columns: dict[str, Any],
-    ) -> list[Sample | NoReward]:
+    ) -> list[Read]:
         references = _column(columns, self._reference, len(prompts), "reference")
         scenarios = _column(columns, self._scenario, len(prompts), "scenario")
         ids = [None] * len(prompts) if completion_ids is None else completion_ids
         return [self._sample(*row) for row in zip(prompts, completions, ids, references, scenarios, strict=True)]
 
-    def _sample(
-        self, prompt: Any, completion: Any, ids: Sequence[int] | None, reference: Any, scenario: Any
-    ) -> Sample | NoReward:
+    def _sample(self, prompt: Any, completion: Any, ids: Sequence[int] | None, reference: Any, scenario: Any) -> Read:
         try:
             return sample(
                 prompt,
                 completion,
-                self._rewarder.settings.thinking,
+                self._joint.settings.thinking,
                 completion_tokens=None if ids is None else len(ids),
                 finish_reason=self._finish(ids),
                 reference=None if reference is None else str(reference),
@@ -126,52 +111,16 @@ class TrlReward:
             return FinishReason.UNSPECIFIED
         return FinishReason.STOP if ids[-1] in self._eos else FinishReason.LENGTH
 
-    @staticmethod
-    def _merged(read: Sequence[Sample | NoReward], judged: Sequence[Outcome]) -> list[Outcome]:
-        outcomes = iter(judged)
-        return [one if isinstance(one, NoReward) else next(outcomes) for one in read]
-
-    # -------------------------------------------------------------------------------------------------------- ranks
-
-    def _pin(self) -> None:
-        """All ranks use the version that rank 0 found, so that a group that is spread over them has one judge."""
-        judges = self._rewarder.judges
-
-        def find() -> str:
-            judges.pin()
-            return json.dumps(judges.versions)
-
-        if not judges.pinned:
-            judges.pin(json.loads(self._ranks.shared("versions", find)))
-
-    @contextlib.contextmanager
-    def _together(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self._ranks.agree(error)
-            raise
-        self._ranks.agree(None)
-
-    @contextlib.asynccontextmanager
-    async def _together_async(self) -> AsyncIterator[None]:
-        try:
-            yield
-        except Exception as error:
-            await asyncio.to_thread(self._ranks.agree, error)
-            raise
-        await asyncio.to_thread(self._ranks.agree, None)
-
     # ------------------------------------------------------------------------------------------------------ logging
 
     def _log(self, outcomes: Sequence[Outcome], log_extra: LogExtra | None, log_metric: LogMetric | None) -> None:
         """The same names on all ranks, since TRL gathers each of them."""
         name = self.__name__
         if log_metric is not None:
-            for metric, value in self._rewarder.metrics(outcomes).items():
+            for metric, value in self._joint.rewarder.metrics(outcomes).items():
                 log_metric(f"{name}/{metric}", value)
         if log_extra is not None:
-            for column, values in _columns(outcomes, [part.name for part in self._rewarder.settings.parts]).items():
+            for column, values in _columns(outcomes, [part.name for part in self._joint.settings.parts]).items():
                 log_extra(f"{name}/{column}", values)
 
 
@@ -226,10 +175,6 @@ def online_dpo_reward(
     if made.on_failure == "none":
         raise ValueError('on_failure: "none" is a reward of 0 to OnlineDPO; use "raise", or name a number')
     return TrlReward(made, reference=reference, scenario=scenario, eos_token_ids=eos_token_ids, name=name)
-
-
-def _samples(read: Sequence[Sample | NoReward]) -> list[Sample]:
-    return [one for one in read if isinstance(one, Sample)]
 
 
 def _column(columns: dict[str, Any], name: str | None, count: int, setting: str) -> Sequence[Any]:

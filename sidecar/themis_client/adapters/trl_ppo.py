@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from themis_chat.templates import Template, Unreadable, plain
-from themis_client.adapters.ranks import Ranks
-from themis_client.adapters.reward import NoReward, Outcome
-from themis_client.adapters.rewarder import Rewarder
+from themis_client.adapters.joint import JointRewarder
+from themis_client.adapters.reward import NoReward
+from themis_client.adapters.rewarder import Read
 from themis_client.adapters.sample import Sample, sample
 from themis_client.adapters.settings import RewardSettings
 from themis_client.content import FinishReason
@@ -75,29 +75,15 @@ class _Judge(nn.Module):
     def __init__(self, reader: _Reader) -> None:
         super().__init__()
         self._reader = reader
-        self._rewarder = Rewarder(reader.settings)
-        self._ranks = Ranks(reader.settings.ranks_wait_s)
+        self._joint = JointRewarder(reader.settings)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **_unused: Any) -> SimpleNamespace:
         """hidden_states[-1] is [B, T, 1]: each row's reward, at each of its positions."""
-        try:
-            rewards = self._rewards(input_ids, attention_mask)
-        except Exception as error:
-            self._ranks.agree(error)
-            raise
-        self._ranks.agree(None)
+        rows = [ids[mask.bool()].tolist() for ids, mask in zip(input_ids.cpu(), attention_mask.cpu(), strict=True)]
+        _, rewards = self._joint.rewards(lambda: [self._reader.sample(row) for row in rows])
         batch, length = input_ids.shape
         values = torch.tensor(rewards, dtype=torch.float32, device=input_ids.device)
         return SimpleNamespace(hidden_states=(values.view(batch, 1, 1).expand(batch, length, 1),))
-
-    def _rewards(self, input_ids: Tensor, attention_mask: Tensor) -> list[float | None]:
-        read = [
-            self._reader.sample(ids[mask.bool()].tolist())
-            for ids, mask in zip(input_ids.cpu(), attention_mask.cpu(), strict=True)
-        ]
-        judged = iter(self._rewarder.outcomes([one for one in read if isinstance(one, Sample)]))
-        outcomes: list[Outcome] = [one if isinstance(one, NoReward) else next(judged) for one in read]
-        return self._rewarder.settled(outcomes)
 
 
 class _Reader:
@@ -119,7 +105,7 @@ class _Reader:
         self._last = which == "last"
         self._scenario = scenario
 
-    def sample(self, ids: list[int]) -> Sample | NoReward:
+    def sample(self, ids: list[int]) -> Read:
         text = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         at = text.rfind(self._marker) if self._last else text.find(self._marker)
         if at < 0:

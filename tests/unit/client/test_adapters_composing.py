@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from themis_client import FinishReason, ReasoningPolicy, ScoreOptions
+from themis_client import FinishReason, Reasoning, ReasoningPolicy, ScoreOptions, Text
 from themis_client.adapters import (
     JudgePart,
     LengthPenalty,
@@ -134,8 +134,6 @@ def test_metrics_have_the_same_names_whatever_came_out() -> None:
 def test_a_completion_is_taken_apart(
     text: str, opened: bool, reasoning: str | None, answer: str, answered: bool
 ) -> None:
-    from themis_client import Reasoning, Text
-
     read = sample("Q", text, Thinking(opened=opened))
     parts = read.item.response.messages[0].parts
     assert [part.text for part in parts if isinstance(part, Reasoning)] == ([] if reasoning is None else [reasoning])
@@ -146,7 +144,7 @@ def test_a_completion_is_taken_apart(
 def test_without_thinking_the_tags_are_text() -> None:
     read = sample("Q", "<think>why", None)
     assert read.answered
-    assert read.item.response.messages[0].parts[0].text == "<think>why"  # type: ignore[union-attr]
+    assert read.item.response.messages[0].parts == (Text("<think>why"),)
 
 
 def test_settings_refuse_what_can_not_be_meant() -> None:
@@ -162,7 +160,7 @@ def test_settings_refuse_what_can_not_be_meant() -> None:
         {"run": "r", "version": "v"},
     ):
         with pytest.raises(ValueError, match=r".+"):
-            replace(RewardSettings(), **wrong)  # type: ignore[arg-type]
+            replace(RewardSettings(), **wrong)
     with pytest.raises(ValueError, match="reasoning_weight"):
         JudgePart(reasoning_weight=1.0)
     with pytest.raises(ValueError, match="free_tokens < full_tokens"):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from torch.distributed import HashStore
+from torch._C._distributed_c10d import HashStore
 
 from themis_client.adapters.errors import RankFailed, RanksLost
 from themis_client.adapters.ranks import Ranks, Store, torch_job

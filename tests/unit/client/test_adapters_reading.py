@@ -10,12 +10,14 @@ import pytest
 
 from themis_client import (
     Criterion,
+    Orders,
     ReasoningMode,
     ReasoningPolicy,
     RetryPolicy,
     Rubric,
     ScoreOptions,
     Tls,
+    Tournament,
     Truncation,
 )
 from themis_client.adapters import (
@@ -41,6 +43,7 @@ WHOLE = {
             "reasoning_weight": 0.25,
         },
         {"name": "short", "rubric": {"criteria": ["Is short."], "scale_min": 0, "scale_max": 3}, "target": "other:2"},
+        {"name": "cup", "tournament": {"rounds": 3, "seed": 5, "orders": "a_first"}},
     ],
     "on_failure": -1.5,
     "timeout_s": 30,
@@ -74,6 +77,7 @@ def test_every_field_is_read() -> None:
                 reasoning_weight=0.25,
             ),
             JudgePart("short", rubric=Rubric([Criterion("Is short.")], 0, 3), target="other:2"),
+            JudgePart("cup", tournament=Tournament(3, 5, Orders.A_FIRST)),
         ),
         on_failure=-1.5,
         timeout_s=30,
@@ -106,6 +110,8 @@ def test_nothing_said_is_the_defaults() -> None:
         ({"parts": [{"truncation": "x"}]}, r"^parts\[0\].truncation: one of refuse, "),
         ({"parts": [{"options": {}}]}, r"^parts\[0\].options: its fields stand in the part itself"),
         ({"parts": [{"rubric": {"criteria": [1]}}]}, r"^parts\[0\].rubric"),
+        ({"parts": [{"tournament": {"rounds": 0}}]}, r"^parts\[0\].tournament: rounds"),
+        ({"parts": [{"tournament": {}, "mode": "critique"}]}, r"^parts\[0\]: .* a tournament compares"),
         ({"parts": [3]}, r"^parts\[0\]: an object is needed"),
         ({"thinking": {"tags": 3}}, r"^thinking.tags: "),
         ({"length": {"free_tokens": 1}}, r"^length: .*full_tokens"),

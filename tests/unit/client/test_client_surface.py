@@ -24,6 +24,7 @@ METHODS = {
     "AsyncClient.refresh_version": "*timeout_s=None",
     "AsyncClient.score": "items *options= *timeout_s=None",
     "AsyncClient.stream": "items *options= *timeout_s=None *item_timeout_s=None",
+    "AsyncClient.tournament": "groups tournament= *options= *timeout_s=None",
     "AsyncVersions.__init__": "dispatcher deadline runtime",
     "AsyncVersions.acquire": "version holder *ttl_s *timeout_s=None",
     "AsyncVersions.hold": "version policy *timeout_s=None",
@@ -49,6 +50,8 @@ METHODS = {
     "Client.score": "items *options= *timeout_s=None",
     "Client.score_async": "items *options= *timeout_s=None",
     "Client.stream": "items *options= *timeout_s=None *item_timeout_s=None",
+    "Client.tournament": "groups tournament= *options= *timeout_s=None",
+    "Client.tournament_async": "groups tournament= *options= *timeout_s=None",
 }
 
 VALUES = {
@@ -102,6 +105,7 @@ VALUES = {
         "template_digest= tokens= timings= prompt=None truncated_tokens=0 reference_used=False"
     ),
     "ScoreOptions": "mode= version=None truncation= reasoning_policy= return_prompt=False",
+    "Standing": "score games disagreement version key= group= scenario=",
     "Text": "text",
     "Timings": "queued_s=0.0 tokenised_s=0.0 computed_s=0.0",
     "Tls": "ca_file=None cert_file=None key_file=None server_name=",
@@ -109,6 +113,7 @@ VALUES = {
     "TokenLikelihood": "start_byte conditional unconditional",
     "ToolCall": "name arguments_json= id=",
     "ToolResult": "text id= is_error=False",
+    "Tournament": "rounds=None seed=0 orders=",
     "Verdict": (
         "expected_rating rating score probabilities= label_mass=None entropy=None critique=None criteria= samples="
     ),
@@ -160,7 +165,7 @@ def test_everything_exported_is_there_and_sorted() -> None:
 
 
 def test_both_clients_offer_the_same() -> None:
-    for name in ("score", "stream", "compare", "classify", "difficulty", "describe", "refresh_version"):
+    for name in ("score", "stream", "compare", "tournament", "classify", "difficulty", "describe", "refresh_version"):
         assert METHODS[f"Client.{name}"] == METHODS[f"AsyncClient.{name}"]
 
 

@@ -1,0 +1,72 @@
+"""A rewarder for the ranks of one job: they use one judge version, and where one has no rewards all of them raise."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+from themis_client.adapters.ranks import Ranks
+from themis_client.adapters.reward import Outcome
+from themis_client.adapters.rewarder import Read, Rewarder
+from themis_client.adapters.run_version import Pinned
+from themis_client.adapters.settings import RewardSettings
+
+Rewards = list[float | None]
+
+
+class JointRewarder:
+    """Outside a distributed job it is a Rewarder. `read` is called within, so that all ranks know of its errors."""
+
+    def __init__(self, settings: RewardSettings) -> None:
+        self.rewarder = Rewarder(settings)
+        self._ranks = Ranks(settings.ranks_wait_s)
+
+    @property
+    def settings(self) -> RewardSettings:
+        return self.rewarder.settings
+
+    def rewards(self, read: Callable[[], Sequence[Read]]) -> tuple[list[Outcome], Rewards]:
+        """What became of each sample, and what the trainer gets for it. Raises ThemisError, on all ranks together."""
+        with self._together():
+            self._pin()
+            outcomes = self.rewarder.outcomes(read())
+            return outcomes, self.rewarder.settled(outcomes)
+
+    async def rewards_async(self, read: Callable[[], Sequence[Read]]) -> tuple[list[Outcome], Rewards]:
+        """The same, awaited on any event loop."""
+        async with self._together_async():
+            await asyncio.to_thread(self._pin)
+            outcomes = await self.rewarder.outcomes_async(read())
+            return outcomes, self.rewarder.settled(outcomes)
+
+    def _pin(self) -> None:
+        """All ranks use what rank 0 found, so that a group that is spread over them has one judge."""
+        judges = self.rewarder.judges
+
+        def find() -> str:
+            judges.pin()
+            return json.dumps(judges.pins)
+
+        if not judges.decided:
+            told = json.loads(self._ranks.shared("versions", find))
+            judges.take({target: Pinned(*pin) for target, pin in told.items()})
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._ranks.agree(error)
+            raise
+        self._ranks.agree(None)
+
+    @contextlib.asynccontextmanager
+    async def _together_async(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except Exception as error:
+            await asyncio.to_thread(self._ranks.agree, error)
+            raise
+        await asyncio.to_thread(self._ranks.agree, None)
