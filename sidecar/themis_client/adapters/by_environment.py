@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from themis_chat.templates import Template
-from themis_client.adapters.batch import Trainer
 from themis_client.adapters.reading import TARGET_VARIABLE, TOKEN_VARIABLE, VARIABLE, settings_from_environment
 from themis_client.adapters.rewarder import Rewarder
 from themis_client.adapters.templated import TEMPLATE_VARIABLE, template_from_environment
+from themis_client.adapters.unmasked import Trainer
 
 VARIABLES = (VARIABLE, TARGET_VARIABLE, TOKEN_VARIABLE, TEMPLATE_VARIABLE)
 

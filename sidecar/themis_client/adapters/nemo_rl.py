@@ -31,15 +31,15 @@ from nemo_rl.environments.interfaces import EnvironmentInterface, EnvironmentRet
 from nemo_rl.environments.utils import register_env
 
 from themis_chat.templates import Prompt, Template, Unreadable
-from themis_client.adapters.batch import Trainer, outcomes, read, settled
 from themis_client.adapters.reading import read_settings
 from themis_client.adapters.rewarder import Rewarder
 from themis_client.adapters.sample import Sample, sample
 from themis_client.adapters.settings import Thinking
 from themis_client.adapters.templated import PLAIN, opened, reference_of, template_of, turns
+from themis_client.adapters.unmasked import Trainer, read, settled
 from themis_client.errors import InvalidItem
 
-TRAINER = Trainer("NeMo-RL", cut=False, length=False)
+TRAINER = Trainer("NeMo-RL", cut=False, length=False, groups=True)
 NAME = "themis"
 OBSERVATION = {"role": "environment", "content": "Environment: judged"}
 
@@ -65,7 +65,8 @@ class Environment(EnvironmentInterface):  # type: ignore[misc]
         """An EnvironmentReturn whose rewards are a float32 tensor on the CPU, one number per conversation. Raises
         ThemisError."""
         rows = zip(message_log_batch, metadata, strict=True)
-        found = outcomes(self._rewarder, [read(functools.partial(self._sample, *row)) for row in rows])
+        batch = [read(functools.partial(self._sample, *row)) for row in rows]
+        found = self._rewarder.outcomes(batch) if batch else []
         rewards = settled(self._rewarder, found)
         self._metrics = self._rewarder.metrics(found)
         count = len(rewards)

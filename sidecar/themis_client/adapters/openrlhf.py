@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from themis_chat.templates import Template
-from themis_client.adapters.batch import Trainer, outcomes, read, settled
 from themis_client.adapters.by_environment import entry_for
 from themis_client.adapters.reward import Outcome, Reward
 from themis_client.adapters.rewarder import Rewarder
 from themis_client.adapters.templated import ends_turns, queried, reference_of
+from themis_client.adapters.unmasked import Trainer, read, settled
 
 
 def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any], **_: Any) -> dict[str, Any]:
@@ -38,7 +38,8 @@ def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence
     entry = entry_for(_trainer, os.environ)
     thinking = entry.rewarder.settings.thinking
     rows = zip(queries, prompts, map(reference_of, labels), strict=True)
-    found = outcomes(entry.rewarder, [read(functools.partial(queried, entry.template, thinking, *row)) for row in rows])
+    batch = [read(functools.partial(queried, entry.template, thinking, *row)) for row in rows]
+    found = entry.rewarder.outcomes(batch) if batch else []
     tensor = functools.partial(torch.tensor, dtype=torch.float32)
     return {
         "rewards": tensor(settled(entry.rewarder, found)),
@@ -48,7 +49,7 @@ def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence
 
 
 def _trainer(template: Template) -> Trainer:
-    return Trainer("OpenRLHF", cut=ends_turns(template), length=False)
+    return Trainer("OpenRLHF", cut=ends_turns(template), length=False, groups=False)
 
 
 def _unit(outcome: Outcome, rewarder: Rewarder) -> float:

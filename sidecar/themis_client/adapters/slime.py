@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from themis_chat.templates import Prompt, Template
-from themis_client.adapters.batch import Trainer, described, outcomes_async, read, settled
 from themis_client.adapters.by_environment import entry_for
 from themis_client.adapters.sample import Sample, sample
 from themis_client.adapters.settings import Thinking
 from themis_client.adapters.templated import opened, reference_of, turns
+from themis_client.adapters.unmasked import Trainer, described, read, settled
 from themis_client.content import FinishReason
 from themis_client.errors import InvalidItem
 
@@ -34,12 +34,11 @@ FINISHES = {"completed": FinishReason.STOP, "truncated": FinishReason.LENGTH, "p
 async def reward(args: Any, samples: Any, **_: Any) -> Any:
     """The reward of a sample, or of each in a list of them, in order. Awaited on any event loop. Raises ThemisError,
     and ValueError for settings that are wrong."""
-    batch = samples if isinstance(samples, list) else [samples]
+    several = samples if isinstance(samples, list) else [samples]
     entry = entry_for(_trainer, os.environ)
     thinking = entry.rewarder.settings.thinking
-    found = await outcomes_async(
-        entry.rewarder, [read(functools.partial(_sample, entry.template, thinking, one)) for one in batch]
-    )
+    batch = [read(functools.partial(_sample, entry.template, thinking, one)) for one in several]
+    found = await entry.rewarder.outcomes_async(batch) if batch else []
     rewards: list[Any] = list(settled(entry.rewarder, found))
     if names := _names(args):
         rewards = [
@@ -50,7 +49,7 @@ async def reward(args: Any, samples: Any, **_: Any) -> Any:
 
 
 def _trainer(_: Template) -> Trainer:
-    return Trainer("slime", cut=True, length=True)
+    return Trainer("slime", cut=True, length=True, groups=True)
 
 
 def _names(args: Any) -> list[str]:

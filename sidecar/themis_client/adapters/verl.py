@@ -22,16 +22,16 @@ from typing import Any
 
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
-from themis_client.adapters.batch import Read, Trainer, described, outcomes_async, read, settled
 from themis_client.adapters.reading import read_settings, settings_from_environment
 from themis_client.adapters.reward import NoReward
-from themis_client.adapters.rewarder import Rewarder
+from themis_client.adapters.rewarder import Read, Rewarder
 from themis_client.adapters.sample import Sample, sample
 from themis_client.adapters.settings import RewardSettings
 from themis_client.adapters.templated import reference_of
+from themis_client.adapters.unmasked import Trainer, described, read, settled
 from themis_client.content import FinishReason
 
-TRAINER = Trainer("verl", cut=True, length=True)
+TRAINER = Trainer("verl", cut=True, length=True, groups=False)
 
 
 class ThemisRewardManager(RewardManagerBase):  # type: ignore[misc]
@@ -46,7 +46,7 @@ class ThemisRewardManager(RewardManagerBase):  # type: ignore[misc]
     async def run_single(self, data: Any) -> dict[str, Any]:
         """The reward of the last sequence of one sample. Raises ThemisError."""
         one = await asyncio.to_thread(self._read, data[-1:][0])
-        found = await outcomes_async(self._rewarder, [one])
+        found = await self._rewarder.outcomes_async([one])
         [reward] = settled(self._rewarder, found)
         told = described(self._rewarder, found[0])
         return {"reward_score": reward, "reward_extra_info": {f"themis/{name}": told[name] for name in told}}

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from themis_chat.templates import Unreadable, by_name, plain
-from themis_client.adapters import RewardSettings, Thinking, TruncationPenalty
-from themis_client.adapters.batch import Trainer
+from themis_client.adapters import JudgePart, RewardSettings, Thinking, TruncationPenalty
 from themis_client.adapters.by_environment import entry_for
 from themis_client.adapters.settings import LengthPenalty
 from themis_client.adapters.templated import (
@@ -20,7 +19,9 @@ from themis_client.adapters.templated import (
     template_from_environment,
     templated,
 )
+from themis_client.adapters.unmasked import Trainer
 from themis_client.content import FinishReason, Reasoning, Text
+from themis_client.tournament import Tournament
 
 PROMPT = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
 MARKERS = {"starts": {"user": "U: ", "assistant": "A: "}, "end": "\n", "generation": "A: ", "stops": ["$"]}
@@ -100,17 +101,18 @@ def test_an_empty_label_is_no_reference() -> None:
         (RewardSettings(truncated="fail"), "truncated: Somebody does not say"),
         (RewardSettings(truncated=TruncationPenalty(1.0)), "truncated: Somebody does not say"),
         (RewardSettings(length=LengthPenalty(1, 2)), "length: Somebody does not say"),
+        (RewardSettings(parts=(JudgePart(tournament=Tournament()),)), "parts: Somebody does not give .* together"),
     ],
 )
 def test_what_a_trainer_can_not_do_is_refused_before_it_starts(settings: RewardSettings, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        Trainer("Somebody", cut=False, length=False).fit(settings)
+        Trainer("Somebody", cut=False, length=False, groups=False).fit(settings)
     if settings.on_failure != "none":
-        assert Trainer("Somebody", cut=True, length=True).fit(settings) is settings
+        assert Trainer("Somebody", cut=True, length=True, groups=True).fit(settings) is settings
 
 
 def some(_: Any) -> Trainer:
-    return Trainer("Somebody", cut=False, length=False)
+    return Trainer("Somebody", cut=False, length=False, groups=False)
 
 
 def test_a_process_keeps_one_rewarder_by_its_settings() -> None:

@@ -1,39 +1,39 @@
-"""A trainer's batch as adapters judge it: some samples may not be readable, and these have no reward either."""
+"""What trainers have in common that can't leave a sample out: each of them is given a number, or the call raises."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from themis_chat.templates import Unreadable
 from themis_client.adapters.reward import NoReward, Outcome, Reward
-from themis_client.adapters.rewarder import Rewarder
+from themis_client.adapters.rewarder import Read, Rewarder
 from themis_client.adapters.sample import Sample
 from themis_client.adapters.settings import RewardSettings
 from themis_client.errors import InvalidItem
 
-Read: TypeAlias = Sample | NoReward
-
 
 @dataclass(frozen=True, slots=True)
 class Trainer:
-    """What a trainer does not tell about a completion, its adapter can't act on. cut: whether it says which ones were
-    cut at their token limit; length: how many tokens they have."""
+    """What a trainer does not tell, its adapter can't act on. cut: whether it says which completions were cut at their
+    token limit; length: how many tokens they have; groups: whether the completions of a prompt come together."""
 
     name: str
     cut: bool
     length: bool
+    groups: bool
 
     def fit(self, settings: RewardSettings) -> RewardSettings:
-        """The settings, if all of them can be had from this trainer, which has no mask for a missing reward. Raises
-        ValueError before anything is trained."""
+        """The settings, if this trainer can have them all. Raises ValueError before anything is trained."""
         if settings.on_failure == "none":
             raise ValueError(f'on_failure: {self.name} has no way to leave a sample out; use "raise", or name a number')
         if settings.truncated != "judge" and not self.cut:
             raise ValueError(f"truncated: {self.name} does not say here which completions were cut")
         if settings.length is not None and not self.length:
             raise ValueError(f"length: {self.name} does not say here how long completions are")
+        if not self.groups and any(part.tournament is not None for part in settings.parts):
+            raise ValueError(f"parts: {self.name} does not give the completions of a prompt together: no tournament")
         return settings
 
 
@@ -45,22 +45,9 @@ def read(make: Callable[[], Sample]) -> Read:
         return NoReward("INVALID", str(error))
 
 
-def outcomes(rewarder: Rewarder, batch: Sequence[Read]) -> list[Outcome]:
-    """What became of each, in order. Raises what Rewarder.outcomes raises."""
-    samples = _samples(batch)
-    return _merged(batch, rewarder.outcomes(samples) if samples else [])
-
-
-async def outcomes_async(rewarder: Rewarder, batch: Sequence[Read]) -> list[Outcome]:
-    """outcomes(), awaited on any event loop."""
-    samples = _samples(batch)
-    return _merged(batch, await rewarder.outcomes_async(samples) if samples else [])
-
-
 def settled(rewarder: Rewarder, found: Sequence[Outcome]) -> list[float]:
-    """The numbers for a trainer without a mask, whose settings went through `Trainer.fit`. Raises RewardMissing."""
-    rewards = rewarder.settled(found)
-    return [reward for reward in rewards if reward is not None]
+    """The numbers, after settings that went through `Trainer.fit`. Raises RewardMissing."""
+    return [reward for reward in rewarder.settled(found) if reward is not None]
 
 
 def described(rewarder: Rewarder, outcome: Outcome) -> dict[str, Any]:
@@ -69,17 +56,4 @@ def described(rewarder: Rewarder, outcome: Outcome) -> dict[str, Any]:
     told: dict[str, Any] = dict(rewarder.metrics([outcome]))
     versions = outcome.versions if isinstance(outcome, Reward) else {}
     told |= {f"version/{part.name}": versions.get(part.name, "") for part in rewarder.settings.parts}
-    return told | {"status": status(outcome)}
-
-
-def status(outcome: Outcome) -> str:
-    return outcome.status if isinstance(outcome, NoReward) else outcome.named or "OK"
-
-
-def _samples(batch: Sequence[Read]) -> list[Sample]:
-    return [one for one in batch if isinstance(one, Sample)]
-
-
-def _merged(batch: Sequence[Read], judged: Sequence[Outcome]) -> list[Outcome]:
-    rest = iter(judged)
-    return [one if isinstance(one, NoReward) else next(rest) for one in batch]
+    return told | {"status": outcome.status if isinstance(outcome, NoReward) else outcome.named or "OK"}
