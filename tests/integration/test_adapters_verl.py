@@ -161,6 +161,9 @@ async def test_workers_on_loops_of_their_own_share_the_process(adapter: Any) -> 
             found = await asyncio.gather(*[made.run_single(data(text)) for _ in range(4)])
             return {one["reward_score"] for one in found}
 
-        found = await asyncio.gather(*[asyncio.to_thread(lambda text=text: asyncio.run(work(text))) for text in texts])
+        def elsewhere(text: str) -> Any:
+            return asyncio.run(work(text))
+
+        found = await asyncio.gather(*[asyncio.to_thread(elsewhere, text) for text in texts])
     assert [next(iter(one)) for one in found] == pytest.approx(shares(texts))
     assert [len(one) for one in found] == [1] * 4

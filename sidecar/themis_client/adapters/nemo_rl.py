@@ -14,7 +14,8 @@ the templated prompt into the messages, so that the template has to be named; "p
 messages as they are. A sample without a score: the call raises, which stops the run, or the reward is the number that
 `on_failure` names. The observation is a constant: NeMo-RL appends it to the sequence that it trains on.
 
-Read from NeMo-RL 0.7.0, and not run in it: tests call it on stand-ins for Ray and for NeMo-RL's classes.
+Read from NeMo-RL 0.7.0. Tests call it on stand-ins for Ray and for NeMo-RL's classes; 0.7.0's own create_env was run
+with it in a Ray actor by hand, a training was not.
 """
 
 from __future__ import annotations

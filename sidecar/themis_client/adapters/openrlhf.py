@@ -7,7 +7,8 @@ judge's references. A sample without a score: the call raises, or the reward is 
 OpenRLHF from 0.10 on catches what a reward function raises, writes it to its log, and stops at the reward that is
 missing when the step begins; up to 0.9 the error itself stops the run.
 
-Read from OpenRLHF 0.9.0, 0.10.4 and 0.11.0. It runs this file under the name "reward_func" and, up to 0.9, pickles the
+Read from OpenRLHF 0.9.0, 0.10.4 and 0.11.0. Tests load and call it as these do; 0.11.0's own executor was run with it
+by hand, a training was not. OpenRLHF runs this file under the name "reward_func" and, up to 0.9, pickles the
 function with all that this file defines: so nothing here is more than functions, and state is kept elsewhere.
 """
 

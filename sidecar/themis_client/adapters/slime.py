@@ -8,7 +8,8 @@ beside it the scores, the judge versions and the status; without it, the number 
 function raises, which ends the rollout, or the reward is the number that `on_failure` names. A group is scored in one
 call; samples that come one by one meet in the server's batches.
 
-Read from slime 0.3.1 and miles 0.1.0.
+Read from slime 0.3.1 and miles 0.1.0. Tests call it as these do; their own reward hubs were run with it by hand, a
+training was not.
 """
 
 from __future__ import annotations

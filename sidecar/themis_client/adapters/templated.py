@@ -105,7 +105,10 @@ def reference_of(label: Any) -> str | None:
 def _markers(fields: Any) -> Markers:
     if not isinstance(fields, Mapping):
         raise ValueError("an object with the template's markers is needed")
-    return Markers(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+    }
+    return Markers(**values)
 
 
 def _known() -> str:

@@ -10,7 +10,8 @@ from the environment of the reward workers. The messages are the data set's own 
 the judge's reference. A sample without a score: the call raises, which stops the run, or the reward is the number that
 `on_failure` names; verl has no mask. Responses of more than one turn are not taken apart: such a sample has no score.
 
-Read from verl 0.7.1, 0.8.0 and 0.9.0, and not run in it: tests call it on a stand-in for verl's base class.
+Read from verl 0.7.1, 0.8.0 and 0.9.0. Tests call it on a stand-in for verl's base class; 0.9.0's own loader and reward
+worker were run with it by hand, a training was not.
 """
 
 from __future__ import annotations
