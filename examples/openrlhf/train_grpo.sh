@@ -19,8 +19,7 @@ RAY=${RAY:-http://127.0.0.1:8265}
 PYTHON=${PYTHON:-python3}
 
 # The reward, in JSON: see docs/rewards.md. Whatever is not set has its default, so that a sample without a score stops
-# the run. `run` needs servers with a store of versions; pin one with "version" where there is none, or the workers may
-# start on either side of a promotion.
+# the run. `run` keeps all workers at the judge version that the run began with; "version" would name one.
 export THEMIS_REWARD=${THEMIS_REWARD:-'{"target": "'$JUDGE'", "run": "'$RUN'", "timeout_s": 300}'}
 export THEMIS_TEMPLATE=$TEMPLATE
 

@@ -20,9 +20,9 @@ JUDGING=(
     reward.reward_manager.name=ThemisRewardManager
     reward.reward_manager.module.path=pkg://themis_client.adapters.verl
     # The reward: see docs/rewards.md. verl passes its configuration on to the workers, so that nothing needs to be in
-    # their environment. Quotes keep commas and colons from Hydra. Whatever is not set has its default, so that a sample
-    # without a score stops the run. `run` needs servers with a store of versions; pin one with
-    # +reward.themis.version=... where there is none, or the workers may start on either side of a promotion.
+    # their environment; the quotes keep commas and colons from Hydra. Whatever is not set has its default, so that a
+    # sample without a score stops the run. `run` keeps all workers at the judge version that the run began with;
+    # `version` would name one.
     "+reward.themis.target=\"$JUDGE\""
     "+reward.themis.run=\"$RUN\""
     +reward.themis.timeout_s=300
