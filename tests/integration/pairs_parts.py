@@ -24,7 +24,7 @@ def rows(count: int) -> list[dict[str, Any]]:
             ],
             "id": f"p{number}",
         }
-        for number in range(count)
+        for number in range(1, count + 1)
     ]
 
 
