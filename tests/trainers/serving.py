@@ -18,7 +18,5 @@ def vowel_judge(
     folder: Path, *arguments: str, port: int = 0, environment: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[Running]:
     """From serving to killed."""
-    with running(
-        folder, *arguments, module=MODULE, port=port, environment=environment, python=str(PYTHON)
-    ) as process:
+    with running(folder, *arguments, module=MODULE, port=port, environment=environment, python=str(PYTHON)) as process:
         yield process
