@@ -1,7 +1,8 @@
-"""Servers for benchmarks, each in a process of its own: `python -m benchmarks.servers echo|instant MODEL`.
+"""Servers for benchmarks, each in a process of its own: `python -m benchmarks.servers KIND MODEL`.
 
 `echo` answers each call with a ready answer of the right size; `instant` is the real server around an engine that
-answers at once. Both print their address when they serve.
+answers at once; `judge` is the real server around the model in bfloat16; `one_by_one` is what people write first. Each
+prints its address when it serves.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import grpc
 import uvloop
 from transformers import AutoTokenizer
 
-from benchmarks import workload
+from benchmarks import one_by_one, workload
 from themis_judge.engines.base import (
     NO_DEADLINE,
     Deadline,
@@ -34,6 +35,7 @@ from themis_judge.engines.base import (
     Usage,
 )
 from themis_judge.engines.tokenizer import HFTokenizer
+from themis_judge.engines.transformers import TransformersEngine, TransformersSettings
 from themis_judge.judge import Judge
 from themis_proto.v1 import judge_pb2 as pb
 from themis_proto.v1 import judge_pb2_grpc
@@ -74,7 +76,11 @@ class InstantEngine:
 
 
 async def instant_judge(model: str) -> Judge:
-    base = Judge(InstantEngine(model))
+    return await with_bench(Judge(InstantEngine(model)))
+
+
+async def with_bench(base: Judge) -> Judge:
+    """A loaded judge that knows the benchmark's scenario, on the engine of `base`."""
     await base.load()
     judge = workload.with_scenario(base, workload.scenario(base.asker.encoder))
     await judge.load()
@@ -118,6 +124,18 @@ async def serve_instant(model: str) -> None:
         await asyncio.Event().wait()
 
 
+async def serve_judge(model: str) -> None:
+    judge = Judge(TransformersEngine(TransformersSettings(model, dtype="bfloat16")))
+    async with serving(await with_bench(judge)) as address:
+        print(address, flush=True)
+        await asyncio.Event().wait()
+
+
+async def serve_one_by_one(model: str) -> None:
+    judge = await instant_judge(model)
+    await one_by_one.serve(one_by_one.OneByOne(model, judge.asker.encoder, judge.scenarios[workload.SCENARIO]))
+
+
 @asynccontextmanager
 async def serving(judge: Judge) -> AsyncIterator[str]:
     """The real server around a loaded judge, in this process; its log goes nowhere."""
@@ -148,5 +166,12 @@ def start(kind: str, model: str) -> tuple[subprocess.Popen[str], str]:
     return process, address
 
 
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+
+
+KINDS = {"echo": serve_echo, "instant": serve_instant, "judge": serve_judge, "one_by_one": serve_one_by_one}
+
 if __name__ == "__main__":
-    uvloop.run({"echo": serve_echo, "instant": serve_instant}[sys.argv[1]](sys.argv[2]))
+    uvloop.run(KINDS[sys.argv[1]](sys.argv[2]))

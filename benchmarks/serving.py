@@ -182,8 +182,7 @@ async def server_path(model: str, progress: Progress) -> list[Row]:
         rows.append(await memory(ours, ours_process.pid, load, progress))
     finally:
         for process in (echo_process, ours_process):
-            process.kill()
-            process.wait()
+            servers.end(process)
     return rows
 
 
