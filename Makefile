@@ -71,7 +71,7 @@ check-lint: .venv/.stamp
 
 # The client goes into other people's environments: it has to hold for every Python that we support.
 check-types: .venv/.stamp
-	@$(BIN)/mypy proto/themis_proto sidecar tests scripts $(wildcard benchmarks/*.py)
+	@$(BIN)/mypy proto/themis_proto sidecar tests scripts examples $(wildcard benchmarks/*.py)
 	@for version in 3.10 3.14; do $(BIN)/mypy --python-version $$version -p themis_proto -p themis_chat -p themis_client; done
 
 check-imports: .venv/.stamp

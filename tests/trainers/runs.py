@@ -146,7 +146,7 @@ def dpo(run: Run, pairs: Any, **settings: Any) -> Any:
 
     model, tokenizer = run.policy()
     defaults = {
-        **run.settings(learning_rate=3e-3),
+        **run.settings(learning_rate=5e-3),
         "max_steps": run.steps,
         "per_device_train_batch_size": 16,
         "beta": 0.1,

@@ -16,12 +16,13 @@ from tests.integration.sidecar_running import Running
 from tests.trainers import runs
 from tests.trainers.runs import CLEARLY, SEEDS, Run
 
-RESPONSES = 8
+RESPONSES, PAIRS = 8, 10  # of each prompt
+STEPS = 24
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_dpo_policy_learns_from_labelled_pairs(seed: int, judge: Running, tmp_path: Path) -> None:
-    run, control = Run(tmp_path / "judged", seed), Run(tmp_path / "control", seed)
+    run, control = Run(tmp_path / "judged", seed, STEPS), Run(tmp_path / "control", seed, STEPS)
     model, tokenizer = run.policy()
     before = runs.liked(model, tokenizer)
     pairs = _labelled(runs.respond(model, tokenizer, seed=seed + 1, count=RESPONSES), judge.address, tmp_path)
@@ -40,7 +41,7 @@ def _labelled(responses: list[tuple[list[dict[str, str]], str]], address: str, f
     lines = [json.dumps({"prompt": json.loads(prompt), "responses": texts}) for prompt, texts in rows.items()]
     source.write_text("\n".join(lines) + "\n")
     command = [sys.executable, "-m", "themis_client.cli", "label-pairs", str(source), "-o", str(out), "-s", address]
-    subprocess.run([*command, "--pairs", "all", "--pairs-per-prompt", "6"], check=True, timeout=60)
+    subprocess.run([*command, "--pairs", "all", "--pairs-per-prompt", str(PAIRS)], check=True, timeout=60)
     return datasets.load_dataset("json", data_files=str(out), split="train", cache_dir=str(folder / "cache"))
 
 

@@ -10,6 +10,7 @@ import torch
 from tests.integration.sidecar_running import Running
 from tests.trainers import runs
 from tests.trainers.runs import CLEARLY, SEEDS, Run
+from tests.trainers.test_trainers_examples import assert_example_runs
 from themis_chat.templates import by_name
 from themis_client.adapters.trl_ppo import PpoReward
 
@@ -33,3 +34,9 @@ def _after(run: Run, reward: torch.nn.Module) -> float:
     trainer.train()
     assert trainer.state.global_step == run.steps
     return runs.liked(trainer.model.policy, trainer.processing_class)
+
+
+def test_ppo_example(judge: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from examples.ppo import main
+
+    assert_example_runs(main, "objective/scores", judge, tmp_path, capsys)

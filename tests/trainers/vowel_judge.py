@@ -15,7 +15,6 @@ from tests.trainers.vowels import UNJUDGED, liking
 from themis_judge.engines.base import (
     NO_DEADLINE,
     Deadline,
-    EngineError,
     EngineInfo,
     Generation,
     Labels,
@@ -53,7 +52,7 @@ class VowelEngine:
         await asyncio.sleep(self._delay_s)
         responses = [text for _, _, text in RESPONSE.findall(prompt.text)]
         if any(UNJUDGED in response for response in responses):
-            raise EngineError("holds what can't be judged")
+            return LabelScores((IMPOSSIBLE,) * len(labels.texts))
         likings = [liking(response) for response in responses]
         match likings:
             case [one]:  # both ends of the scale, so that the expected rating is what is liked

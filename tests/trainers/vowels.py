@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 VOWELS = frozenset("aeiou")
-UNJUDGED = "zzz"  # a response that holds this can't be judged
+UNJUDGED = "#"  # of a response that holds this the judge makes nothing
 
 _LEAST = 0.01  # every rating keeps some probability, as with any judge
 
