@@ -25,9 +25,10 @@ demo: .venv-demo/.stamp ## score the sample conversations with a small local jud
 	@.venv-demo/bin/python -m themis_sidecar.demo
 
 .PHONY: test
-test: check ## all checks, then all tests
+test: check .venv-trl/.stamp ## all checks, then all tests, those of the trainers once more with the newest TRL
 	@scripts/system-packages $(PYTHON) chromium=chromium java=openjdk-17-jre-headless mvn=maven "cc=gcc libc6-dev"
 	@$(BIN)/pytest tests
+	@THEMIS_TRL=newest .venv-trl/bin/python -m pytest tests/trainers
 
 .PHONY: check
 check: check-format check-lint check-types check-imports check-proto check-locks ## format, lint, types, imports, contract, locks
@@ -55,7 +56,7 @@ lock: .venv-uv/.stamp ## recompile the locks; ARGS=--upgrade takes the newest ve
 
 .PHONY: clean
 clean: ## remove environments, caches and outputs
-	rm -rf .venv .venv-demo .venv-proto .venv-uv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
+	rm -rf .venv .venv-demo .venv-proto .venv-trl .venv-uv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
 		.hypothesis benchmarks/out demo-out dist
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -114,6 +115,11 @@ endef
 .venv-demo/.stamp: requirements/demo.txt pyproject.toml | .venv-uv/.stamp
 	$(call environment,.venv-demo,requirements/demo.txt)
 	$(call project,.venv-demo)
+	@touch $@
+
+.venv-trl/.stamp: requirements/trl.txt pyproject.toml | .venv-uv/.stamp
+	$(call environment,.venv-trl,requirements/trl.txt)
+	$(call project,.venv-trl)
 	@touch $@
 
 .venv-proto/.stamp: requirements/proto.txt | .venv-uv/.stamp

@@ -23,6 +23,7 @@ PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;\\]+)(?: ; (?P<ma
 LOCKS: list[tuple[str, list[str] | None, str | None]] = [
     ("requirements/test.txt", ["dev"], None),
     ("requirements/demo.txt", ["demo"], "requirements/demo.in"),
+    ("requirements/trl.txt", ["cli"], "requirements/trl.in"),
     ("requirements/cuda.txt", ["vllm", "kafka", "s3", "tracing"], None),
     ("requirements/uv.txt", None, "requirements/uv.in"),
     ("requirements/proto.txt", None, "requirements/proto.in"),

@@ -1,5 +1,5 @@
-"""The `themis` command: scores and compares what stands in JSON lines, says what a server judges with, loads it, and
-manages judge versions."""
+"""The `themis` command: scores and compares what stands in JSON lines, makes pairs for DPO, says what a server judges
+with, loads it, and manages judge versions."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from themis_client.errors import BadRequest, DeadlineExceeded, ThemisError, Unkn
 from themis_client.failure import Failure, Status
 from themis_client.items import Comparison, Item
 from themis_client.options import MODES, CompareOptions, ScoreOptions
+from themis_client.pairs import flags as pairs_flags
+from themis_client.pairs.command import LabelPairs
 from themis_client.results import Compared, Score
 from themis_client.retry import RetryPolicy
 
@@ -111,6 +113,27 @@ def bench(args: argparse.Namespace) -> int:
     return OK if outcome.summary.all_ok else SOME_FAILED
 
 
+def label_pairs(args: argparse.Namespace) -> int:
+    """Turns prompts with several responses into pairs for DPO."""
+    labelling = LabelPairs(args, lambda text: _say(text, SOME_FAILED))
+    try:
+        summary = labelling.run()
+    except BadRequest:
+        raise
+    except (ThemisError, OSError, KeyboardInterrupt):
+        if labelling.journal.exists():
+            _say(f"what was judged is in {labelling.journal}; --resume goes on from there", NO_SERVER)
+        raise
+    if summary is None:
+        return _say(f"nothing to label in {args.file}", BAD_INPUT)
+    cli_output.table(("label-pairs", str(args.output)), summary.table(args.ties == "keep"), sys.stdout)
+    if not summary.failed:
+        return OK
+    again = f"; --resume tries {summary.retryable} of them again" if summary.retryable else ""
+    told = f"{summary.failed.total()} of {summary.prompts} prompts failed, see {labelling.failures}{again}"
+    return _say(told, SOME_FAILED)
+
+
 def _score(client: Client, lines: Sequence[Line[Item]], options: ScoreOptions) -> list[Score | Failure]:
     items = _items(lines)
     found: dict[int, Score | Failure] = {}
@@ -195,6 +218,8 @@ def _parser() -> argparse.ArgumentParser:
         _add_file_arguments(command)
     _command(commands, "describe", "show versions, scenarios and limits", describe).set_defaults(format="table")
     VersionCommands(_client, print).add(commands, _command)
+    labelling = _command(commands, "label-pairs", pairs_flags.SUMMARY, label_pairs)
+    pairs_flags.add_arguments(labelling)
     benching = _command(commands, "bench", bench_command.SUMMARY, bench)
     bench_command.add_arguments(benching)
     benching.set_defaults(format="table")

@@ -31,6 +31,12 @@ def read_lines(path: str, parse: Callable[[Mapping[str, Any]], ItemT]) -> list[L
         return list(_lines(file, parse))
 
 
+def each_line(path: str, parse: Callable[[Mapping[str, Any]], ItemT]) -> Iterator[Line[ItemT]]:
+    """The lines of a file one by one, where all of them may be too many to hold. Raises as read_lines() does."""
+    with Path(path).open("rb") as file:
+        yield from _lines(file, parse)
+
+
 def _lines(file: BinaryIO, parse: Callable[[Mapping[str, Any]], ItemT]) -> Iterator[Line[ItemT]]:
     for number, line in enumerate(file, start=1):
         if line.strip():

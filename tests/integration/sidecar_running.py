@@ -48,11 +48,12 @@ def running(
     module: str = FAKE,
     port: int = 0,
     environment: Mapping[str, str] = MappingProxyType({}),
+    python: str = sys.executable,
 ) -> Iterator[Running]:
     """A server from serving to killed; `folder` gets its log and its ready file."""
     folder.mkdir(parents=True, exist_ok=True)
     ready, log = folder / "ready", folder / "log"
-    command = [sys.executable, "-m", module, *FLAGS, "--listen.port", str(port), "--ready-file", str(ready), *arguments]
+    command = [python, "-m", module, *FLAGS, "--listen.port", str(port), "--ready-file", str(ready), *arguments]
     with log.open("ab") as stream:
         process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stderr=stream)
     try:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from tests.integration.pairs_judge import LengthJudge
 from tests.integration.sidecar_fakes import VERSION, FakeJudge, serving
+from tests.integration.sidecar_running import running
 from themis_client import (
     AsyncClient,
     Client,
@@ -24,44 +27,7 @@ from themis_client import (
 from themis_client.errors import Unavailable
 from themis_client.retry import RetryPolicy
 from themis_client.tournament import Tournament
-from themis_judge.engines.base import NO_DEADLINE, Deadline
-from themis_judge.items import CompareResult, Comparison, Preference, ReasoningPolicy
 from themis_judge.items import Orders as JudgeOrders
-from themis_judge.items import Status as JudgeStatus
-
-
-class LengthJudge(FakeJudge):
-    """Prefers the longer response, and is the surer of it the more they differ. A response that starts with a status
-    in capitals gets that status, and so does its comparison."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.compared: list[tuple[Comparison, JudgeOrders]] = []
-
-    async def compare_one(
-        self,
-        comparison: Comparison,
-        orders: JudgeOrders = JudgeOrders.BOTH,
-        reasoning_policy: ReasoningPolicy = ReasoningPolicy.STRIP,
-        return_prompt: bool = False,
-        deadline: Deadline = NO_DEADLINE,
-    ) -> CompareResult:
-        self.compared.append((comparison, orders))
-        for name, text in (("response_a", text_of(comparison, "a")), ("response_b", text_of(comparison, "b"))):
-            if text.isupper():
-                status = JudgeStatus[text]
-                return CompareResult(status=status, error=f"{name}: it is {text}", error_field=name)
-        margin = (len(text_of(comparison, "a")) - len(text_of(comparison, "b"))) / 10
-        win, loss = (0.5 + margin / 2, 0.5 - margin / 2)
-        verdict = Preference(
-            "A" if margin > 0 else "B", (win, loss, 0.0), 0.25 if orders is JudgeOrders.BOTH else None, 0.9
-        )
-        return CompareResult(status=JudgeStatus.OK, verdict=verdict)
-
-
-def text_of(comparison: Comparison, side: str) -> str:
-    response = comparison.response_a if side == "a" else comparison.response_b
-    return response.messages[-1].text
 
 
 def group(*texts: str, prompt: str = "q", name: str = "g") -> list[Item]:
@@ -80,13 +46,13 @@ async def test_all_groups_are_one_call_under_one_version() -> None:
     async with client_of(judge) as client:
         first, second = await client.tournament([group("a", "aaa", "aaaaa"), group("bb", "b", prompt="p", name="h")])
     assert first == [
-        Standing(pytest.approx(0.35), 2, 0.25, VERSION, "g0", "g", "math"),
+        Standing(pytest.approx(0.425), 2, 0.25, VERSION, "g0", "g", "math"),
         Standing(pytest.approx(0.5), 2, 0.25, VERSION, "g1", "g", "math"),
-        Standing(pytest.approx(0.65), 2, 0.25, VERSION, "g2", "g", "math"),
+        Standing(pytest.approx(0.575), 2, 0.25, VERSION, "g2", "g", "math"),
     ]
-    assert [float(one) for one in second if isinstance(one, Standing)] == pytest.approx([0.55, 0.45])
+    assert [float(one) for one in second if isinstance(one, Standing)] == pytest.approx([0.525, 0.475])
     assert len(judge.compared) == 4
-    assert {orders for _, orders in judge.compared} == {JudgeOrders.BOTH}
+    assert set(judge.compared) == {JudgeOrders.BOTH}
 
 
 async def test_a_schedule_bounds_the_comparisons() -> None:
@@ -104,7 +70,7 @@ async def test_one_order_has_no_disagreement() -> None:
             [group("a", "aa")], Tournament(orders=Orders.A_FIRST), options=CompareOptions(orders=Orders.BOTH)
         )
     assert [one.disagreement for one in found if isinstance(one, Standing)] == [None, None]
-    assert {orders for _, orders in judge.compared} == {JudgeOrders.A_FIRST}
+    assert set(judge.compared) == {JudgeOrders.A_FIRST}
 
 
 async def test_who_lost_a_comparison_to_a_failure_has_no_number() -> None:
@@ -186,10 +152,12 @@ def test_rounds_start_at_one(rounds: int) -> None:
         Tournament(rounds)
 
 
-async def test_a_caller_without_a_loop() -> None:
-    async with serving(LengthJudge()) as served:
-        with Client(served.address) as client:
-            [found] = await asyncio.to_thread(client.tournament, [group("a", "aaa")])
-            [again] = await client.tournament_async([group("a", "aaa")])
-    assert [float(one) for one in found if isinstance(one, Standing)] == pytest.approx([0.4, 0.6])
+def test_a_caller_without_a_loop(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, module="tests.integration.pairs_judge") as served,
+        Client(served.address) as client,
+    ):
+        [found] = client.tournament([group("a", "aaa")])
+        [again] = asyncio.run(client.tournament_async([group("a", "aaa")]))
+    assert [float(one) for one in found if isinstance(one, Standing)] == pytest.approx([0.45, 0.55])
     assert again == found

@@ -1,0 +1,91 @@
+"""What a judge makes of one prompt: by ratings of each response, or by comparing them with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+from themis_client.aio import AsyncClient
+from themis_client.failure import Failure
+from themis_client.items import Item
+from themis_client.options import ScoreOptions
+from themis_client.pairs.prompt import Prompt
+from themis_client.pairs.record import Failed, Judged, Mark, Record
+from themis_client.results import Score
+from themis_client.tournament import Standing, Tournament
+
+Found: TypeAlias = "Score | Standing | Failure"
+
+
+class Judging(Protocol):
+    """One result per item, in their order. Raises ThemisError where nothing came back. path: how errors name the item
+    at a position."""
+
+    async def judge(self, items: Sequence[Item]) -> Sequence[Found]: ...
+
+    def path(self, position: int) -> str: ...
+
+
+class ByScore:
+    """A response's rating on a scale of 0 to 1."""
+
+    def __init__(self, client: AsyncClient, options: ScoreOptions) -> None:
+        self._client = client
+        self._options = options
+
+    async def judge(self, items: Sequence[Item]) -> Sequence[Found]:
+        return list(await self._client.score(items, options=self._options))
+
+    def path(self, position: int) -> str:
+        return f"items[{position}]"
+
+
+class ByComparison:
+    """A response's standing in a tournament with the others."""
+
+    def __init__(self, client: AsyncClient, tournament: Tournament) -> None:
+        self._client = client
+        self._tournament = tournament
+
+    async def judge(self, items: Sequence[Item]) -> Sequence[Found]:
+        [found] = await self._client.tournament([items], self._tournament)
+        return found
+
+    def path(self, position: int) -> str:
+        return f"groups[0][{position}]"
+
+
+async def record_of(prompt: Prompt, line: int, judging: Judging) -> Record:
+    """What becomes of a row: one response that failed is enough for none to be paired, since who is the best or the
+    worst is not known any more."""
+    positions = prompt.distinct
+    if len(positions) < 2:
+        return Judged(line, (), prompt.scenario)
+    found = await judging.judge([prompt.item(index, line) for index in positions])
+    failed: dict[int, Failure] = {}
+    marks: list[Mark] = []
+    scenario = prompt.scenario
+    for index, one in zip(positions, found, strict=True):
+        if isinstance(one, Failure):
+            failed[index] = one
+        else:
+            apart = one.disagreement if isinstance(one, Standing) else None
+            marks.append(Mark(index, one.score, apart))
+            scenario = one.scenario or scenario
+    if failed:
+        names = {judging.path(position): index for position, index in enumerate(positions)}
+        return _named(Failed.of_responses(line, prompt.id, failed), names)
+    return Judged(line, tuple(marks), scenario)
+
+
+def _named(failed: Failed, names: dict[str, int]) -> Failed:
+    """With the input's names in its errors in place of the call's."""
+
+    def told(error: str) -> str:
+        for path, index in names.items():
+            error = error.replace(f"{path}.messages", "prompt").replace(f"{path}.response", f"responses[{index}]")
+            error = error.replace(path, f"responses[{index}]")
+        return error
+
+    responses = tuple((index, status, told(error)) for index, status, error in failed.responses)
+    return Failed(failed.line, failed.id, failed.status, told(failed.error), responses)

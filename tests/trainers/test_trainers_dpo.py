@@ -1,0 +1,55 @@
+"""DPO on pairs that `themis label-pairs` made of the policy's own responses."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from tests.integration.sidecar_running import Running
+from tests.trainers import runs
+from tests.trainers.runs import CLEARLY, SEEDS, Run
+
+RESPONSES = 8
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_dpo_policy_learns_from_labelled_pairs(seed: int, judge: Running, tmp_path: Path) -> None:
+    run, control = Run(tmp_path / "judged", seed), Run(tmp_path / "control", seed)
+    model, tokenizer = run.policy()
+    before = runs.liked(model, tokenizer)
+    pairs = _labelled(runs.respond(model, tokenizer, seed=seed + 1, count=RESPONSES), judge.address, tmp_path)
+    learnt = _after(run, pairs)
+    order = random.Random(seed)
+    aimless = _after(control, pairs.map(lambda row: _turned(row) if order.random() < 0.5 else row))
+    assert learnt > max(before, aimless) + CLEARLY
+
+
+def _labelled(responses: list[tuple[list[dict[str, str]], str]], address: str, folder: Path) -> Any:
+    """What the command makes of them, as TRL's users load it."""
+    rows: dict[str, list[str]] = {}
+    for prompt, text in responses:
+        rows.setdefault(json.dumps(prompt), []).append(text)
+    source, out = folder / "responses.jsonl", folder / "pairs.jsonl"
+    lines = [json.dumps({"prompt": json.loads(prompt), "responses": texts}) for prompt, texts in rows.items()]
+    source.write_text("\n".join(lines) + "\n")
+    command = [sys.executable, "-m", "themis_client.cli", "label-pairs", str(source), "-o", str(out), "-s", address]
+    subprocess.run([*command, "--pairs", "all", "--pairs-per-prompt", "6"], check=True, timeout=60)
+    return datasets.load_dataset("json", data_files=str(out), split="train", cache_dir=str(folder / "cache"))
+
+
+def _turned(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "chosen": row["rejected"], "rejected": row["chosen"]}
+
+
+def _after(run: Run, pairs: Any) -> float:
+    trainer = runs.dpo(run, pairs)
+    trainer.train()
+    assert trainer.state.global_step == run.steps
+    return runs.liked(trainer.model, trainer.processing_class)

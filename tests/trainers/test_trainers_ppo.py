@@ -1,0 +1,35 @@
+"""PPO with the judge as its reward model; only where TRL has PPO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.integration.sidecar_running import Running
+from tests.trainers import runs
+from tests.trainers.runs import CLEARLY, SEEDS, Run
+from themis_chat.templates import by_name
+from themis_client.adapters.trl_ppo import PpoReward
+
+# It collects garbage several times a step, which takes longer than all the rest.
+STEPS = 6
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_ppo_policy_learns_what_the_judge_likes(seed: int, judge: Running, tmp_path: Path) -> None:
+    run, control = Run(tmp_path / "judged", seed, STEPS), Run(tmp_path / "control", seed, STEPS)
+    model, tokenizer = run.policy()
+    before = runs.liked(model, tokenizer)
+    reward = PpoReward(judge.address, tokenizer, marker="<|im_start|>assistant\n", template=by_name("chatml"))
+    learnt = _after(run, reward)
+    aimless = _after(control, runs.ShuffledModel(reward, seed))
+    assert learnt > max(before, aimless) + CLEARLY
+
+
+def _after(run: Run, reward: torch.nn.Module) -> float:
+    trainer = runs.ppo(run, reward)
+    trainer.train()
+    assert trainer.state.global_step == run.steps
+    return runs.liked(trainer.model.policy, trainer.processing_class)
