@@ -124,8 +124,7 @@ async def test_calls_beyond_the_bound_are_refused_and_probes_answered() -> None:
 
 @pytest.mark.parametrize("how", ["header", "address", "settings"])
 async def test_the_time_a_call_may_take_is_kept(how: str) -> None:
-    settings = {"timeout_s": 0.2} if how == "settings" else {}
-    async with compat(**settings) as served:
+    async with compat(timeout_s=0.2 if how == "settings" else 100.0) as served:
         address = "/rm?timeout_s=0.2" if how == "address" else "/rm"
         headers = {TIMEOUT: "0.2"} if how == "header" else {}
         answer = await served.post(address, GOOD | {"response": "hold<|im_end|>"}, headers=headers)
