@@ -185,6 +185,22 @@ async def test_more_samples_than_a_call_may_have_are_refused_by_name() -> None:
         assert error(await served.post("/classify", {"input": [PROMPT + "a"] * 3}))[2] == "input"
 
 
+@pytest.mark.parametrize(
+    ("path", "sent", "field"),
+    [
+        ("/get_reward", rewards("good", "x" * 2000), "query[1]"),
+        ("/get_reward", rewards("good", prompt="x" * 2000), "prompts[0]"),
+        ("/rm", GOOD | {"prompt": "x" * 2000}, "prompt"),
+        ("/rm", GOOD | {"response": "x" * 2000}, "response"),
+        ("/rm", GOOD | {"response": "\N{SNOWMAN}" * 800}, "response"),  # too long in bytes alone
+        ("/classify", {"input": ["x" * 2000]}, "input[0]"),
+    ],
+)
+async def test_a_sample_beyond_the_bound_is_refused_by_name(path: str, sent: Any, field: str) -> None:
+    async with compat(limits={"max_item_bytes": 1000}) as served:
+        assert error(await served.post(path, sent)) == (400, "INVALID_ARGUMENT", field)
+
+
 @pytest.mark.parametrize("how", ["header", "address"])
 async def test_a_version_may_be_asked_for(how: str) -> None:
     async def ask(served: Compat, version: str) -> httpx.Response:
