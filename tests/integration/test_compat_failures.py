@@ -124,8 +124,7 @@ async def test_calls_beyond_the_bound_are_refused_and_probes_answered() -> None:
 
 @pytest.mark.parametrize("how", ["header", "address", "settings"])
 async def test_the_time_a_call_may_take_is_kept(how: str) -> None:
-    settings = {"timeout_s": 0.2} if how == "settings" else {}
-    async with compat(**settings) as served:
+    async with compat(timeout_s=0.2 if how == "settings" else 100.0) as served:
         address = "/rm?timeout_s=0.2" if how == "address" else "/rm"
         headers = {TIMEOUT: "0.2"} if how == "header" else {}
         answer = await served.post(address, GOOD | {"response": "hold<|im_end|>"}, headers=headers)
@@ -184,6 +183,22 @@ async def test_more_samples_than_a_call_may_have_are_refused_by_name() -> None:
     async with compat(limits={"max_items": 2}) as served:
         assert error(await served.post("/get_reward", rewards("a", "b", "c")))[2] == "query"
         assert error(await served.post("/classify", {"input": [PROMPT + "a"] * 3}))[2] == "input"
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "field"),
+    [
+        ("/get_reward", rewards("good", "x" * 2000), "query[1]"),
+        ("/get_reward", rewards("good", prompt="x" * 2000), "prompts[0]"),
+        ("/rm", GOOD | {"prompt": "x" * 2000}, "prompt"),
+        ("/rm", GOOD | {"response": "x" * 2000}, "response"),
+        ("/rm", GOOD | {"response": "\N{SNOWMAN}" * 800}, "response"),  # too long in bytes alone
+        ("/classify", {"input": ["x" * 2000]}, "input[0]"),
+    ],
+)
+async def test_a_sample_beyond_the_bound_is_refused_by_name(path: str, sent: Any, field: str) -> None:
+    async with compat(limits={"max_item_bytes": 1000}) as served:
+        assert error(await served.post(path, sent)) == (400, "INVALID_ARGUMENT", field)
 
 
 @pytest.mark.parametrize("how", ["header", "address"])
