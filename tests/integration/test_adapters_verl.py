@@ -157,7 +157,7 @@ async def test_settings_come_from_the_configuration_or_the_environment(
         parts = [{"name": "x", "rubric": {"criteria": ["It is short."], "scale_min": 1, "scale_max": 3}}]
         made = manager(adapter, served.address, clip=[-0.25, 0.25], parts=parts)
         assert (await made.run_single(data("ab")))["reward_score"] == 0.25
-    with pytest.raises(ValueError, match="themis|an object"):
+    with pytest.raises(ValueError, match="retry: an object"):
         manager(adapter, "judge:1", retry=3)
     with pytest.raises(ValueError, match="on_failure: verl"):
         manager(adapter, "judge:1", on_failure="none")
