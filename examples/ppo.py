@@ -19,7 +19,7 @@ EPISODES = 8  # a step
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = arguments("PPO with the judge as reward model", argv, steps=10)
+    args = arguments("PPO with the judge as reward model", argv, steps=6)
     model, tokenizer = policy(args.policy)
     model.generation_config.min_new_tokens = 4  # an empty response can't be judged, and would stop the run
     value_model = AutoModelForSequenceClassification.from_pretrained(
