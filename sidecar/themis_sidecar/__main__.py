@@ -23,6 +23,7 @@ from themis_judge.version import JudgeSettings
 from themis_sidecar.config import JudgeConfig, Launch, ServerConfig, read_command_line
 from themis_sidecar.config.server import SUPERVISE
 from themis_sidecar.engines import build_engine
+from themis_sidecar.http.compat.routes import compat_routes
 from themis_sidecar.http.port import HttpPort
 from themis_sidecar.http.routes import observation_routes
 from themis_sidecar.http.status import StatusPage
@@ -90,15 +91,19 @@ def serve_versions(store: JudgeStore, launch: Launch, telemetry: Telemetry) -> N
 
 async def _live(parts: Fixed | Followed, launch: Launch, logger: Logger, telemetry: Telemetry) -> None:
     server = Server(parts, launch.config, logger, version("themis-sidecar"), telemetry)
-    ready_file, http = ReadyFile(launch.ready_file), _http(server, launch.config, telemetry)
+    ready_file, http = ReadyFile(launch.ready_file), _http(server, parts, launch.config, logger, telemetry)
     await Lifecycle(parts.supply, parts.judging.residents, server, ready_file, os._exit, logger, http).run()
 
 
-def _http(server: Server, config: ServerConfig, telemetry: Telemetry) -> HttpPort | None:
+def _http(
+    server: Server, parts: Fixed | Followed, config: ServerConfig, logger: Logger, telemetry: Telemetry
+) -> HttpPort | None:
     if config.http.port is None:
         return None
     status = StatusPage(server, config, telemetry, version("themis-sidecar"))
-    return HttpPort(config.http, observation_routes(telemetry.metrics.registry, status, server.lets_in))
+    observing = observation_routes(telemetry.metrics.registry, status, server.lets_in)
+    scoring = compat_routes(config, server.service, parts.judging, logger, telemetry)
+    return HttpPort(config.http, (*observing, *scoring))
 
 
 def _logger(config: ServerConfig) -> Logger:

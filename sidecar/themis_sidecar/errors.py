@@ -16,6 +16,10 @@ class InvalidCall(CallError):
         self.problem = problem
 
 
+class TooLarge(CallError):
+    """What was sent is longer than it may be."""
+
+
 class UnknownVersion(CallError):
     """No resident judge has the id asked for."""
 

@@ -1,10 +1,7 @@
-"""What every call goes through: one line in the log, and one place where errors become gRPC statuses."""
+"""How gRPC's calls come in: read with care, and ended with the status of what went wrong."""
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
@@ -12,12 +9,12 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from themis_judge.items import Status
-from themis_sidecar.calls import CallRecord, CallRecords
-from themis_sidecar.errors import CallError, InvalidCall
+from themis_sidecar.calls import CallRecords
+from themis_sidecar.edge import CallFailed, Edge
+from themis_sidecar.errors import InvalidCall
 from themis_sidecar.logs import Logger
 from themis_sidecar.observe.telemetry import Telemetry
-from themis_sidecar.status import CallStatus, status_of
+from themis_sidecar.status import CallStatus
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
@@ -35,11 +32,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the methods of one service; health and reflection pass untouched."""
 
     def __init__(self, service: str, records: CallRecords, logger: Logger, telemetry: Telemetry) -> None:
-        self._service = service
         self._prefix = f"/{service}/"
-        self._telemetry = telemetry
-        self._records = records
-        self._logger = logger
+        self._edge = Edge(service, records, logger, telemetry)
 
     async def intercept_service(
         self,
@@ -70,43 +64,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(answer, deserializer, handler.response_serializer)
 
     async def _call(self, method: str, context: Context, work: Callable[[], Awaitable[Any]]) -> Any:
-        record, started_s = self._records.begin(method), time.monotonic()
-        with self._telemetry.tracing.call(self._service, record, context.invocation_metadata()):
-            try:
-                return await work()
-            except asyncio.CancelledError:
-                record.code = grpc.StatusCode.CANCELLED
-                raise
-            except Exception as error:  # noqa: BLE001 - the one place where unexpected errors end
-                status = status_of(error) if isinstance(error, CallError) else self._incident(record, error)
-                record.code = status.code
-                await _abort(context, status)
-            finally:
-                record.duration_s = time.monotonic() - started_s
-                self._telemetry.call_ended(record)
-                self._log(context, record)
-
-    def _incident(self, record: CallRecord, error: Exception) -> CallStatus:
-        record.incident = incident = secrets.token_hex(8)
-        self._logger.error("incident", incident=incident, method=record.method, error=error)
-        return CallStatus(grpc.StatusCode.INTERNAL, f"internal error; incident {incident} in the server's log")
-
-    def _log(self, context: Context, record: CallRecord) -> None:
-        answered = record.statuses.total()
-        traced = {"trace_id": record.trace_id} if record.trace_id else {}
-        self._logger.info(
-            "call",
-            method=record.method,
-            code=record.code.name,
-            caller=record.caller.name,
-            items=record.items,
-            ok=record.statuses[Status.OK],
-            failed=answered - record.statuses[Status.OK],
-            statuses={status.name: count for status, count in record.statuses.items()},
-            duration_s=round(record.duration_s, 6),
-            peer=context.peer(),
-            **traced,
-        )
+        try:
+            return await self._edge.call(method, context.peer(), context.invocation_metadata(), work)
+        except CallFailed as failed:
+            await _abort(context, failed.status)
 
 
 async def _abort(context: Context, status: CallStatus) -> NoReturn:

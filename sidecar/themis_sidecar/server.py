@@ -67,7 +67,7 @@ class Server:
             ],
             options=_options(config.listen, config.limits.max_message_bytes),
         )
-        service = JudgeService(judging, config.limits, self._gate, software_version)
+        self.service = service = JudgeService(judging, config.limits, self._gate, software_version)
         telemetry.metrics.watch(
             ready=lambda: self._health.serving,
             calls=lambda: self._gate.calls,

@@ -73,7 +73,12 @@ class JudgeService(judge_pb2_grpc.JudgeServiceServicer):
         self._software_version = software_version
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
-        async with self._call(request, request.options.version, "options.version", context) as (resident, deadline):
+        return await self.score(request, context.time_remaining())
+
+    async def score(self, request: pb.ScoreRequest, remaining_s: float | None) -> pb.ScoreResponse:
+        """For whatever edge the call came by; remaining_s: until its caller gives up, None for never."""
+        async with self._call(request, request.options.version, "options.version", remaining_s) as judged:
+            resident, deadline = judged
             options = _read_score_options(request.options)
 
             def read(item: pb.Item) -> Job[Result]:
@@ -91,7 +96,7 @@ class JudgeService(judge_pb2_grpc.JudgeServiceServicer):
         self, request_iterator: AsyncIterator[pb.StreamScoresRequest], context: Context
     ) -> None:
         with self._gate.call():
-            deadline = self._deadline(context)
+            deadline = self._deadline(context.time_remaining())
             first = await _first_message(request_iterator, deadline)
             await self._holding.wait(first, deadline, self._records.current.caller.name)
             with self._use(first.version, "options.version") as resident:
@@ -126,7 +131,10 @@ class JudgeService(judge_pb2_grpc.JudgeServiceServicer):
         ).run(requests)
 
     async def Compare(self, request: pb.CompareRequest, context: Context) -> pb.CompareResponse:
-        async with self._call(request, request.options.version, "options.version", context) as (resident, deadline):
+        async with self._call(request, request.options.version, "options.version", context.time_remaining()) as (
+            resident,
+            deadline,
+        ):
             orders, policy = _read_compare_options(request.options)
             return_prompt, judge = request.options.return_prompt, resident.judge
 
@@ -145,7 +153,7 @@ class JudgeService(judge_pb2_grpc.JudgeServiceServicer):
             return pb.CompareResponse(results=written)
 
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
-        async with self._call(request, request.version, "version", context) as (resident, deadline):
+        async with self._call(request, request.version, "version", context.time_remaining()) as (resident, deadline):
             judge = resident.judge
 
             def read(item: pb.Conversation) -> Job[Classification]:
@@ -160,7 +168,7 @@ class JudgeService(judge_pb2_grpc.JudgeServiceServicer):
             return pb.ClassifyResponse(results=written)
 
     async def Difficulty(self, request: pb.DifficultyRequest, context: Context) -> pb.DifficultyResponse:
-        async with self._call(request, request.version, "version", context) as (resident, deadline):
+        async with self._call(request, request.version, "version", context.time_remaining()) as (resident, deadline):
             return_tokens, judge = request.return_tokens, resident.judge
 
             def read(item: pb.DifficultyItem) -> Job[Difficulty]:
@@ -179,7 +187,7 @@ class JudgeService(judge_pb2_grpc.JudgeServiceServicer):
             return pb.DifficultyResponse(results=written)
 
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
-        async with self._call(request, "", "", context) as (current, _):
+        async with self._call(request, "", "", context.time_remaining()) as (current, _):
             return pb.DescribeResponse(
                 current=current.id,
                 versions=[convert.write_version(one.version) for one in self._residents.all if not one.leaving],
@@ -188,13 +196,18 @@ class JudgeService(judge_pb2_grpc.JudgeServiceServicer):
                 software_version=self._software_version,
             )
 
+    def check_open(self) -> None:
+        """For a call that has nothing to judge. Raises Unavailable or Overloaded where no call is let in."""
+        with self._gate.call():
+            pass
+
     @asynccontextmanager
     async def _call(
-        self, request: WireMessage, asked: str, field: str, context: Context
+        self, request: WireMessage, asked: str, field: str, remaining_s: float | None
     ) -> AsyncIterator[tuple[Resident, Deadline]]:
         """A call that was let in, with the judge that it keeps to its end, and its deadline."""
         with self._gate.call():
-            deadline = self._deadline(context)
+            deadline = self._deadline(remaining_s)
             await self._holding.wait(request, deadline, self._records.current.caller.name)
             with self._use(asked, field) as resident:
                 yield resident, deadline
@@ -251,9 +264,8 @@ class JudgeService(judge_pb2_grpc.JudgeServiceServicer):
         if statuses == {Status.OVERLOADED}:
             raise Overloaded(error, self._admission.retry_after_s())
 
-    def _deadline(self, context: Context) -> Deadline:
+    def _deadline(self, remaining_s: float | None) -> Deadline:
         """The caller's, a little early, and never later than the server's."""
-        remaining_s: float | None = context.time_remaining()
         if remaining_s is None:
             return Deadline.after(self._limits.max_deadline_s)
         margin_s = min(self._limits.answer_margin_s, remaining_s * MARGIN_SHARE)

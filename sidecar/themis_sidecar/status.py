@@ -19,6 +19,7 @@ from themis_sidecar.errors import (
     Forbidden,
     InvalidCall,
     Overloaded,
+    TooLarge,
     Unauthenticated,
     Unavailable,
     UnknownVersion,
@@ -29,6 +30,7 @@ PUSHBACK_KEY = "grpc-retry-pushback-ms"  # what gRPC's own retries wait for
 
 _CODES: dict[type[CallError], grpc.StatusCode] = {
     InvalidCall: grpc.StatusCode.INVALID_ARGUMENT,
+    TooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     UnknownVersion: grpc.StatusCode.NOT_FOUND,
     FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
     Conflict: grpc.StatusCode.ABORTED,

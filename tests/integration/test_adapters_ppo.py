@@ -62,7 +62,7 @@ async def test_every_position_has_its_rows_score(tokenizer: Any) -> None:
     judge = LetterJudge()
     texts = [prompted(tokenizer, "Say a.") + "aaab<|im_end|>", prompted(tokenizer, "A long question, is it?") + "bb"]
     async with serving(judge) as served:
-        model = PpoReward(settings(served.address), tokenizer, marker=MARKER, template=by_name("chatml"))
+        model = PpoReward(settings(served.address), tokenizer, marker=MARKER, template=by_name("chatml"), which="first")
         rewards = await asyncio.to_thread(asked, model, tokenizer, texts)
     batch, length, width = rewards.shape
     assert (batch, width) == (2, 1)
@@ -77,7 +77,7 @@ async def test_a_policy_that_writes_the_marker_can_not_choose_what_is_judged(tok
     judge = LetterJudge()
     text = prompted(tokenizer, "Say a.") + f"bbb<|im_end|>\n{MARKER}aaa<|im_end|>"
     async with serving(judge) as served:
-        model = PpoReward(settings(served.address), tokenizer, marker=MARKER, template=by_name("chatml"))
+        model = PpoReward(settings(served.address), tokenizer, marker=MARKER, template=by_name("chatml"), which="first")
         await asyncio.to_thread(asked, model, tokenizer, [text])
     assert answer(judge.items[0]).startswith("bbb")
 
@@ -92,24 +92,41 @@ async def test_prompts_of_several_turns_end_with_the_last_marker(tokenizer: Any)
     assert [message.role for message in judge.items[0].messages][-3:] == ["user", "assistant", "user"]
 
 
+async def test_a_prompt_that_opens_the_reasoning_is_seen(tokenizer: Any) -> None:
+    judge = LetterJudge()
+    text = prompted(tokenizer, "Say a.") + "<think>\nbbb</think>aa<|im_end|>"
+    async with serving(judge) as served:
+        made = settings(served.address)
+        model = PpoReward(made, tokenizer, marker=f"{MARKER}<think>\n", template=by_name("chatml"), which="first")
+        rewards = await asyncio.to_thread(asked, model, tokenizer, [text])
+    assert rewards[0, 0, 0] == 1.0
+    assert answer(judge.items[0]) == "aa"
+
+
 async def test_plain_prompts_are_one_turn(tokenizer: Any) -> None:
     judge = LetterJudge()
     async with serving(judge) as served:
-        model = PpoReward(settings(served.address), tokenizer, marker="TL;DR:", scenario="math")
+        model = PpoReward(settings(served.address), tokenizer, marker="TL;DR:", which="first")
         rewards = await asyncio.to_thread(asked, model, tokenizer, ["A text. TL;DR: ab"])
     assert rewards[0, 0, 0] == pytest.approx(1 / 3)
     assert judge.items[0].messages[0].parts[0].text == "A text. TL;DR:"  # type: ignore[union-attr]
-    assert (judge.items[0].scenario, answer(judge.items[0])) == ("math", " ab")
+    assert answer(judge.items[0]) == " ab"
 
 
 async def test_what_can_not_be_read_or_scored_raises_or_is_what_was_named(tokenizer: Any) -> None:
     texts = ["no marker at all", "not a chat" + MARKER + "a", prompted(tokenizer, "q") + "OFF_FORMAT<|im_end|>"]
     async with serving(LetterJudge()) as served:
-        strict = PpoReward(settings(served.address), tokenizer, marker=MARKER, template=by_name("chatml"))
+        strict = PpoReward(
+            settings(served.address), tokenizer, marker=MARKER, template=by_name("chatml"), which="first"
+        )
         with pytest.raises(RewardMissing, match="3 of 3 completions") as failed:
             await asyncio.to_thread(asked, strict, tokenizer, texts)
         named = PpoReward(
-            settings(served.address, on_failure=-3.0), tokenizer, marker=MARKER, template=by_name("chatml")
+            settings(served.address, on_failure=-3.0),
+            tokenizer,
+            marker=MARKER,
+            template=by_name("chatml"),
+            which="first",
         )
         rewards = await asyncio.to_thread(asked, named, tokenizer, texts)
     assert [missing.status for _, missing in failed.value.missing] == ["INVALID", "INVALID", "OFF_FORMAT"]
@@ -117,10 +134,7 @@ async def test_what_can_not_be_read_or_scored_raises_or_is_what_was_named(tokeni
 
 
 def test_it_goes_through_what_trainers_do_to_modules(tokenizer: Any) -> None:
-    model = PpoReward("localhost:1", tokenizer, marker=MARKER)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+    model = PpoReward("localhost:1", tokenizer, marker=MARKER, which="first")
     assert not model.to(torch.bfloat16).eval().training
     assert [parameter.requires_grad for parameter in model.parameters()] == [False]
     assert getattr(model.config, "hidden_size", None) is None
@@ -128,6 +142,8 @@ def test_it_goes_through_what_trainers_do_to_modules(tokenizer: Any) -> None:
 
 def test_settings_that_ppo_has_no_place_for(tokenizer: Any) -> None:
     with pytest.raises(ValueError, match="on_failure"):
-        PpoReward(RewardSettings(on_failure="none"), tokenizer, marker=MARKER)
+        PpoReward(RewardSettings(on_failure="none"), tokenizer, marker=MARKER, which="first")
+    with pytest.raises(ValueError, match="truncated"):
+        PpoReward(RewardSettings(truncated="fail"), tokenizer, marker=MARKER, which="first")
     with pytest.raises(ValueError, match="marker"):
-        PpoReward("localhost:1", tokenizer, marker="")
+        PpoReward("localhost:1", tokenizer, marker="", which="first")

@@ -154,9 +154,13 @@ async def test_the_end_of_a_completion_is_seen_by_its_tokens() -> None:
             eos_token_ids=[EOS],
         )
         ids = [[1, EOS], [1, 1], [1, 1, 1], []]
-        rewards = await called(reward, prompts=["q"] * 4, completions=["a"] * 4, completion_ids=ids)
+        logs = Logs()
+        rewards = await called(reward, prompts=["q"] * 4, completions=["a"] * 4, completion_ids=ids, **logs.arguments())
+        with pytest.raises(RewardMissing, match="nothing here says whether completions were cut"):
+            await called(reward, prompts=["q"], completions=["a"])
     assert rewards == [1.0, 0.5, 0.0, 1.0]
-    assert [item.response.finish_reason.name for item in judge.items] == ["STOP", "LENGTH", "LENGTH", "UNSPECIFIED"]
+    assert logs.metrics["judge/truncated_share"] == [0.5]
+    assert [item.response.finish_reason.name for item in judge.items] == ["STOP", "LENGTH", "LENGTH", "STOP"]
     with pytest.raises(ValueError, match="eos_token_ids"):
         judge_reward(RewardSettings(truncated="fail"))
 
@@ -246,6 +250,9 @@ async def test_a_composite_never_takes_a_missing_score_for_0() -> None:
         judge = judge_reward(settings(served.address, on_failure="none"))
         together = composite_reward([judge, length_reward], [2.0, 0.5])
         rewards = await asyncio.to_thread(together, prompts=["q"] * 3, completions=completions, **logs.arguments())
+        strict = composite_reward([judge, length_reward], missing="raise")
+        with pytest.raises(RewardMissing, match=r"2 of 3 completions .* one of judge, length_reward has no value"):
+            await asyncio.to_thread(strict, prompts=["q"] * 3, completions=completions)
         both = composite_reward_async([judge, length_reward_async, length_reward], name="mix")
         again = await both(prompts=["q"] * 3, completions=completions)
     assert rewards == [2.0 * 0.5 + 0.5 * 2, None, None]
@@ -272,6 +279,8 @@ def test_a_composite_refuses_what_can_not_work() -> None:
         composite_reward([length_reward_async])
     with pytest.raises(ValueError, match="weights"):
         composite_reward([length_reward], [1.0, 2.0])
+    with pytest.raises(ValueError, match="two have the same name"):
+        composite_reward([judge_reward(), judge_reward()])
     with pytest.raises(ValueError, match="at least one"):
         composite_reward([])
     with pytest.raises(ValueError, match="_short returned 1 rewards for 2 completions"):

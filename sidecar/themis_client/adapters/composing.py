@@ -8,6 +8,7 @@ from typing import TypeAlias
 from themis_client.adapters.reward import NO_ANSWER, TRUNCATED, NoReward, Outcome, Reward
 from themis_client.adapters.sample import Sample
 from themis_client.adapters.settings import JudgePart, RewardSettings, TruncationPenalty
+from themis_client.content import FinishReason
 from themis_client.failure import Failure
 from themis_client.results import Score
 from themis_client.tournament import Standing
@@ -17,6 +18,8 @@ Judged: TypeAlias = Score | Standing | Failure
 
 def before_judging(sample: Sample, settings: RewardSettings) -> Outcome | None:
     """What needs no judge: None for a sample that is to be judged."""
+    if settings.truncated != "judge" and sample.item.response.finish_reason is FinishReason.UNSPECIFIED:
+        return NoReward("INVALID", "`truncated` is set, and nothing here says whether completions were cut")
     if settings.truncated == "fail" and sample.truncated:
         return NoReward(TRUNCATED, "the completion was cut at its token limit")
     if not sample.answered and settings.thinking is not None:
@@ -48,7 +51,7 @@ def compose(sample: Sample, scored: Mapping[str, Judged], settings: RewardSettin
     length, truncation = _penalties(sample, settings)
     scaled = settings.shift + settings.scale * (value - length - truncation)
     clipped = scaled if settings.clip is None else min(max(scaled, settings.clip[0]), settings.clip[1])
-    return Reward(clipped, scores, length, truncation, clipped != scaled, versions)
+    return Reward(clipped, scores, length, truncation, clipped != scaled, versions=versions)
 
 
 def metrics(outcomes: Sequence[Outcome], settings: RewardSettings) -> dict[str, float]:
@@ -59,7 +62,7 @@ def metrics(outcomes: Sequence[Outcome], settings: RewardSettings) -> dict[str, 
     told = {f"score/{name}": _mean([reward.scores[name] for reward in scored]) for name in names}
     told["failed_share"] = _mean([float(isinstance(outcome, NoReward)) for outcome in outcomes])
     told["named_share"] = _mean([float(isinstance(outcome, Reward) and bool(outcome.named)) for outcome in outcomes])
-    told["truncated_share"] = _mean([float(_truncated(outcome)) for outcome in outcomes])
+    told["truncated_share"] = _mean([float(outcome.truncated) for outcome in outcomes])
     if settings.length is not None:
         told["length_penalty"] = _mean([reward.length_penalty for reward in scored])
     if isinstance(settings.truncated, TruncationPenalty):
@@ -91,14 +94,9 @@ def _penalties(sample: Sample, settings: RewardSettings) -> tuple[float, float]:
     length = 0.0
     if settings.length is not None and sample.completion_tokens is not None:
         length = settings.length.of(sample.completion_tokens)
-    cut = sample.truncated and isinstance(settings.truncated, TruncationPenalty)
-    return length, settings.truncated.amount if cut and isinstance(settings.truncated, TruncationPenalty) else 0.0
-
-
-def _truncated(outcome: Outcome) -> bool:
-    if isinstance(outcome, NoReward):
-        return outcome.status == TRUNCATED
-    return outcome.truncation_penalty != 0.0
+    if sample.truncated and isinstance(settings.truncated, TruncationPenalty):
+        return length, settings.truncated.amount
+    return length, 0.0
 
 
 def _mean(values: Sequence[float]) -> float:

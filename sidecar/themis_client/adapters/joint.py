@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
+from themis_client.adapters.errors import RanksLost
 from themis_client.adapters.ranks import Ranks
 from themis_client.adapters.reward import Outcome
 from themis_client.adapters.rewarder import Read, Rewarder
@@ -17,11 +18,13 @@ Rewards = list[float | None]
 
 
 class JointRewarder:
-    """Outside a distributed job it is a Rewarder. `read` is called within, so that all ranks know of its errors."""
+    """Outside a distributed job it is a Rewarder. `read` is called within, so that all ranks know of its errors.
+    name: of the reward function, the same on all ranks."""
 
-    def __init__(self, settings: RewardSettings) -> None:
+    def __init__(self, settings: RewardSettings, name: str) -> None:
         self.rewarder = Rewarder(settings)
-        self._ranks = Ranks(settings.ranks_wait_s)
+        self._ranks = Ranks(name, settings.ranks_wait_s)
+        self._agreed = False
 
     @property
     def settings(self) -> RewardSettings:
@@ -42,23 +45,27 @@ class JointRewarder:
             return outcomes, self.rewarder.settled(outcomes)
 
     def _pin(self) -> None:
-        """All ranks use what rank 0 found, so that a group that is spread over them has one judge."""
+        """All ranks use what rank 0 has or finds, so that a group that is spread over them has one judge. Whatever a
+        rank pinned before there was a job gives way."""
         judges = self.rewarder.judges
+        if self._agreed or judges.fixed or not self._ranks.together:
+            return
 
         def find() -> str:
             judges.pin()
             return json.dumps(judges.pins)
 
-        if not judges.decided:
-            told = json.loads(self._ranks.shared("versions", find))
-            judges.take({target: Pinned(*pin) for target, pin in told.items()})
+        told = json.loads(self._ranks.shared("judge versions", find))
+        judges.take({target: Pinned(*pin) for target, pin in told.items()})
+        self._agreed = True
 
     @contextlib.contextmanager
     def _together(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            self._ranks.agree(error)
+            with contextlib.suppress(RanksLost):  # what went wrong here says more
+                self._ranks.agree(error)
             raise
         self._ranks.agree(None)
 
@@ -67,6 +74,7 @@ class JointRewarder:
         try:
             yield
         except Exception as error:
-            await asyncio.to_thread(self._ranks.agree, error)
+            with contextlib.suppress(RanksLost):
+                await asyncio.to_thread(self._ranks.agree, error)
             raise
         await asyncio.to_thread(self._ranks.agree, None)

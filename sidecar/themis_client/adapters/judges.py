@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,13 +12,13 @@ from themis_client.versions import LeasePolicy
 
 
 class Judges:
-    """One client per server and version. `pin` before `of`."""
+    """One client per server and version. `pin` before `of`. Safe to share between threads without a lock, which a fork
+    could leave locked for good."""
 
     def __init__(self, settings: RewardSettings, pinned: Mapping[str, Pinned] | None = None) -> None:
         self._settings = settings
         self._pinned = dict(pinned or {})
         self._clients: dict[tuple[str, Pinned], Client] = {}
-        self._lock = threading.Lock()
 
     @property
     def pins(self) -> dict[str, Pinned]:
@@ -27,30 +26,27 @@ class Judges:
         return dict(self._pinned)
 
     @property
-    def decided(self) -> bool:
-        """Whether nothing is left to decide."""
-        return all(version or target in self._pinned for target, version in map(self._where, self._settings.parts))
+    def fixed(self) -> bool:
+        """Whether the settings leave nothing open."""
+        return all(self._where(part)[1] for part in self._settings.parts)
 
     def take(self, pins: Mapping[str, Pinned]) -> None:
         """Uses what another process decided on."""
-        with self._lock:
-            self._pinned |= pins
+        self._pinned.update(pins)
 
     def pin(self) -> None:
         """Decides on the versions once. Raises ThemisError."""
-        with self._lock:
-            for part in self._settings.parts:
-                where = self._where(part)
-                if where[1] is None and where[0] not in self._pinned:
-                    self._pinned[where[0]] = self._decide(where[0])
+        for part in self._settings.parts:
+            target, version = self._where(part)
+            if version is None and target not in self._pinned:
+                self._pinned.setdefault(target, self._decide(target))
 
     def of(self, part: JudgePart) -> Client:
         target, version = self._where(part)
         pinned = self._pinned[target] if version is None else Pinned(version, leased=False)
-        with self._lock:
-            if (target, pinned) not in self._clients:
-                self._clients[target, pinned] = self._client(target, pinned)
-            return self._clients[target, pinned]
+        if (target, pinned) not in self._clients:
+            self._clients.setdefault((target, pinned), self._client(target, pinned))
+        return self._clients[target, pinned]
 
     def _where(self, part: JudgePart) -> tuple[str, str | None]:
         target = part.target or self._settings.target

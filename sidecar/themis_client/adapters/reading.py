@@ -61,7 +61,7 @@ def read_settings(value: Mapping[str, Any]) -> RewardSettings:
         "thinking": _thinking,
         "truncated": lambda body, path: body if isinstance(body, str) else _plain(TruncationPenalty, body, path),
         "length": lambda body, path: None if body is None else _plain(LengthPenalty, body, path),
-        "clip": lambda body, _: None if body is None else tuple(body),
+        "clip": lambda body, path: None if body is None else _pair(body, path),
         "tls": lambda body, path: None if body is None else _plain(Tls, body, path),
         "retry": lambda body, path: _plain(RetryPolicy, body, path),
     }
@@ -69,7 +69,7 @@ def read_settings(value: Mapping[str, Any]) -> RewardSettings:
 
 
 def _thinking(body: Any, path: str) -> Thinking | None:
-    return None if body is None else _plain(Thinking, body, path, {"tags": lambda tags, _: tuple(tags)})
+    return None if body is None else _plain(Thinking, body, path, {"tags": _pair})
 
 
 def _part(body: Any, path: str) -> JudgePart:
@@ -127,6 +127,12 @@ def _plain(kind: Callable[..., T], body: Any, path: str, read: Readers = Mapping
         return kind(**made)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}" if path else str(error)) from error
+
+
+def _pair(body: Any, path: str) -> tuple[Any, Any]:
+    if not isinstance(body, (list, tuple)) or len(body) != 2:
+        raise ValueError(f"{path}: a list of two is needed")
+    return body[0], body[1]
 
 
 def _object(body: Any, path: str) -> Mapping[str, Any]:

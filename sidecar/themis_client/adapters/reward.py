@@ -16,14 +16,15 @@ NO_ANSWER = "NO_ANSWER"
 class Reward:
     """value: what the trainer gets. scores: of each part, in [0, 1], that of a part's reasoning under "NAME/reasoning".
     length_penalty, truncation_penalty: what was taken off, before scale and shift. clipped: whether clipping changed
-    the value. versions: of each part's judge. named: the setting that the value was written down in, in place of a
-    score; empty where the judge scored."""
+    the value. truncated: whether the completion was cut. versions: of each part's judge. named: the setting that the
+    value was written down in, in place of a score; empty where the judge scored."""
 
     value: float
     scores: Mapping[str, float] = field(default_factory=dict)
     length_penalty: float = 0.0
     truncation_penalty: float = 0.0
     clipped: bool = False
+    truncated: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
     named: str = ""
 
@@ -34,11 +35,12 @@ class Reward:
 @dataclass(frozen=True, slots=True)
 class NoReward:
     """status: of the contract's item statuses, or TRUNCATED or NO_ANSWER. part: whose score is missing; empty where
-    none was asked."""
+    none was asked. truncated: whether the completion was cut."""
 
     status: str
     error: str
     part: str = ""
+    truncated: bool = False
 
     @classmethod
     def of(cls, failure: Failure, part: str) -> NoReward:

@@ -6,6 +6,7 @@ import asyncio
 import functools
 from collections.abc import Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from themis_client.adapters.composing import Judged, before_judging, compose, metrics
@@ -81,20 +82,20 @@ class Rewarder:
         return metrics(outcomes, self.settings)
 
     async def _judge(self, samples: Sequence[Read]) -> list[Outcome]:
-        settled = [
-            sample if isinstance(sample, NoReward) else before_judging(sample, self.settings) for sample in samples
-        ]
+        settled = [one if isinstance(one, NoReward) else before_judging(one, self.settings) for one in samples]
         judged = [
-            sample
-            for sample, outcome in zip(samples, settled, strict=True)
-            if outcome is None and isinstance(sample, Sample)
+            one for one, outcome in zip(samples, settled, strict=True) if outcome is None and isinstance(one, Sample)
         ]
         by_part = dict(zip(self._names, await self._all_parts(judged), strict=True))
         composed = iter(
-            compose(sample, {name: results[place] for name, results in by_part.items()}, self.settings)
-            for place, sample in enumerate(judged)
+            compose(one, {name: results[place] for name, results in by_part.items()}, self.settings)
+            for place, one in enumerate(judged)
         )
-        return [next(composed) if outcome is None else outcome for outcome in settled]
+        outcomes = [next(composed) if outcome is None else outcome for outcome in settled]
+        return [
+            replace(outcome, truncated=True) if isinstance(one, Sample) and one.truncated else outcome
+            for one, outcome in zip(samples, outcomes, strict=True)
+        ]
 
     @property
     def _names(self) -> list[str]:

@@ -1,8 +1,8 @@
 """How the processes of one run come to one judge version without knowing each other: by leases that bear its name.
 
-A process takes the version that the run holds already. Where it holds none, the process takes a lease on what is
-current and looks again: if it is alone it stays, else it gives its lease back and begins anew after a random wait. Of
-two that look at the same time at most one finds itself alone, and whoever comes later sees it.
+A process takes a lease on what the run holds already, or else on what is current, and looks again: if the run holds
+nothing but that it stays, else it gives its lease back and begins anew after a random wait. Of two processes with
+different versions at least one sees the other's lease, since each has its own before it looks.
 """
 
 from __future__ import annotations
@@ -35,24 +35,19 @@ def version_of_run(client: Client, run: str, timeout_s: float) -> Pinned:
         if listing.fleet.desired is None and not listing.store_problem:  # no store: one version for a server's life
             return Pinned(client.refresh_version(), leased=False)
         held = _held(listing, run)
-        if len(held) == 1:
-            return Pinned(held.pop(), leased=True)
-        if not held:
-            version = _taken(client, run)
-            if version is not None:
-                return Pinned(version, leased=True)
+        if len(held) < 2 and _stays(client, run, version := held.pop() if held else client.refresh_version()):
+            return Pinned(version, leased=True)
         time.sleep(random.uniform(0.0, MOST_WAIT_S))
     raise ThemisError(f"the processes of run {run!r} did not agree on a judge version within {timeout_s:g} s")
 
 
-def _taken(client: Client, run: str) -> str | None:
-    """What is current, if this process is the first of its run to hold anything."""
-    version = client.refresh_version()
+def _stays(client: Client, run: str, version: str) -> bool:
+    """Holds a version in the run's name, and says whether that holds no other."""
     lease = client.manage(lambda versions: versions.acquire(version, run, ttl_s=TTL_S))
     if _held(client.manage(lambda versions: versions.list()), run) == {version}:
-        return version
+        return True
     client.manage(lambda versions: versions.release(lease.id))
-    return None
+    return False
 
 
 def _held(listing: Listing, run: str) -> set[str]:

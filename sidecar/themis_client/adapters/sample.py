@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from themis_chat.think import Thought, split
@@ -40,8 +40,11 @@ def sample(
     scenario: str = "",
     group: str = "",
 ) -> Sample:
-    """Reads a prompt and its completion, texts or lists of messages. Raises InvalidItem."""
+    """Reads a prompt and its completion, texts or lists of messages. A plain prompt that ends with the opening tag of
+    the reasoning has opened it. Raises InvalidItem."""
     written = parse.response(completion).messages
+    if thinking is not None and isinstance(prompt, str) and prompt.rstrip().endswith(thinking.tags[0]):
+        thinking = replace(thinking, opened=True)
     messages, answered = (written, True) if thinking is None else _thought(written, thinking)
     item = Item(
         prompt,

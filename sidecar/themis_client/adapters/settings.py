@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 from themis_client.aio import DEFAULT_TARGET
 from themis_client.content import Rubric
 from themis_client.credentials import PathLike, Tls
-from themis_client.options import RatingMode, ReasoningPolicy, ScoreOptions
+from themis_client.options import RatingMode, ReasoningPolicy, ScoreOptions, Truncation
 from themis_client.retry import RetryPolicy
 from themis_client.tournament import Tournament
 
@@ -57,8 +57,13 @@ class JudgePart:
         _named(self.name, "name")
         _finite(self.weight, "weight")
         apart = self.options.reasoning_policy is ReasoningPolicy.APART
-        if self.tournament is not None and (apart or self.options.mode != RatingMode()):
-            raise ValueError(f"part {self.name!r}: a tournament compares, and has neither modes nor reasoning apart")
+        if self.options.version is not None:
+            raise ValueError(f"part {self.name!r}: its version is its own field, not one of its options")
+        rated = apart or self.options.mode != RatingMode() or self.options.truncation is not Truncation.REFUSE
+        if self.tournament is not None and rated:
+            raise ValueError(
+                f"part {self.name!r}: a tournament compares, and has neither modes nor truncation nor reasoning apart"
+            )
         if apart == (self.reasoning_weight is None):
             raise ValueError(f"part {self.name!r}: reasoning_weight goes with reasoning_policy APART, and only with it")
 
@@ -107,6 +112,8 @@ class Thinking:
     def __post_init__(self) -> None:
         if not all(self.tags) or self.tags[0] == self.tags[1]:
             raise ValueError("thinking.tags: two different texts are needed")
+        if not isinstance(self.opened, bool):
+            raise ValueError(f"thinking.opened: true or false is needed, not {self.opened!r}")
         if self.no_answer != "fail":
             _finite(self.no_answer, "thinking.no_answer")
 
@@ -119,7 +126,8 @@ class RewardSettings:
     store of versions. Without it each process pins what is current at its first call.
     truncated: what a completion becomes that was cut at its token limit: judged like any other ("judge"), a failure
     with the status TRUNCATED ("fail"), or judged with a penalty.
-    ranks_wait_s: how long a rank waits for the others at the end of a call, to fail together with them.
+    ranks_wait_s: how long a rank waits for the others at the end of a call, to fail together with them; longer than
+    timeout_s.
     """
 
     target: str = DEFAULT_TARGET
@@ -155,5 +163,7 @@ class RewardSettings:
             _finite(value, name)
             if value <= 0:
                 raise ValueError(f"{name}: seconds, more than 0, are needed")
+        if self.ranks_wait_s <= self.timeout_s:
+            raise ValueError("ranks_wait_s: has to be longer than timeout_s, or a slow rank passes for a dead one")
         if self.run and self.version is not None:
             raise ValueError("run: the processes of a run agree on a version, so none can be pinned beside it")

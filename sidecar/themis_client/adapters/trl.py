@@ -44,7 +44,7 @@ class TrlReward:
         self._reference = reference
         self._scenario = scenario
         self._eos = frozenset(eos_token_ids)
-        self._joint = JointRewarder(settings)
+        self._joint = JointRewarder(settings, name)
 
     def __call__(
         self,
@@ -107,9 +107,9 @@ class TrlReward:
             return NoReward("INVALID", str(error))
 
     def _finish(self, ids: Sequence[int] | None) -> FinishReason:
-        if not self._eos or not ids:
+        if not self._eos or ids is None:
             return FinishReason.UNSPECIFIED
-        return FinishReason.STOP if ids[-1] in self._eos else FinishReason.LENGTH
+        return FinishReason.LENGTH if ids and ids[-1] not in self._eos else FinishReason.STOP
 
     # ------------------------------------------------------------------------------------------------------ logging
 

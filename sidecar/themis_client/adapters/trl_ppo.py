@@ -1,6 +1,7 @@
 """TRL PPO (`trl.experimental.ppo`, up to TRL 1.12): a reward model that asks the judge.
 
-    reward_model = PpoReward("judge:50051", tokenizer, template=by_name("chatml"), marker="<|im_start|>assistant\n")
+    reward_model = PpoReward("judge:50051", tokenizer,
+        template=by_name("chatml"), marker="<|im_start|>assistant\n", which="first")
 
 PPO hands its reward model token ids and never says where a prompt ends: the marker does. A pad token that is also a
 token of the chat vanishes from what PPO passes on, and such prompts can't be read: give the policy a pad token of its
@@ -9,6 +10,7 @@ own. The reward stands at every position, since PPO reads it at one that depends
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Literal, Protocol
 
@@ -19,9 +21,9 @@ from themis_chat.templates import Template, Unreadable, plain
 from themis_client.adapters.joint import JointRewarder
 from themis_client.adapters.reward import NoReward
 from themis_client.adapters.rewarder import Read
-from themis_client.adapters.sample import Sample, sample
+from themis_client.adapters.sample import Sample
 from themis_client.adapters.settings import RewardSettings
-from themis_client.content import FinishReason
+from themis_client.adapters.templated import ends_turns, templated
 from themis_client.errors import InvalidItem
 
 
@@ -34,9 +36,9 @@ class Tokenizer(Protocol):
 
 class PpoReward(nn.Module):
     """settings: or the address of a judge. tokenizer: the policy's. template: of its chats; None takes prompts as
-    plain text. marker: what ends every prompt. which: of several markers the one that does: the "first" for prompts of
-    one turn, where nothing that a policy writes can move it; the "last" for prompts of several, where a policy that
-    writes the marker is judged by what follows it.
+    plain text. marker: what ends every prompt. which: of several markers the one that does: the "first" where all
+    prompts have one turn of the user's, and nothing that a policy writes can move it; the "last" where they have
+    several, and a policy that writes the marker is judged by what follows it.
 
     Raises ValueError for on_failure "none": PPO has no way to leave a reward out.
     """
@@ -50,8 +52,7 @@ class PpoReward(nn.Module):
         *,
         marker: str,
         template: Template | None = None,
-        which: Literal["first", "last"] = "first",
-        scenario: str = "",
+        which: Literal["first", "last"],
     ) -> None:
         super().__init__()
         made = RewardSettings(target=settings) if isinstance(settings, str) else settings
@@ -59,8 +60,10 @@ class PpoReward(nn.Module):
             raise ValueError('on_failure: "none" is nothing that PPO knows; use "raise", or name a number')
         if not marker:
             raise ValueError("marker: is empty; name what every prompt ends with")
+        if made.truncated != "judge" and not ends_turns(template or plain()):
+            raise ValueError("truncated: this template's responses don't end with a token that tells; use \"judge\"")
         self.config = SimpleNamespace()  # DeepSpeed's preparation looks for sizes in it, and there are none
-        self.judge = _Judge(_Reader(made, tokenizer, marker, template or plain(), which, scenario))
+        self.judge = _Judge(_Reader(made, tokenizer, marker, template or plain(), which))
         # What moves modules about expects at least one parameter.
         self.unused = nn.Parameter(torch.zeros(1), requires_grad=False)
 
@@ -75,7 +78,7 @@ class _Judge(nn.Module):
     def __init__(self, reader: _Reader) -> None:
         super().__init__()
         self._reader = reader
-        self._joint = JointRewarder(reader.settings)
+        self._joint = JointRewarder(reader.settings, "ppo")
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **_unused: Any) -> SimpleNamespace:
         """hidden_states[-1] is [B, T, 1]: each row's reward, at each of its positions."""
@@ -96,14 +99,12 @@ class _Reader:
         marker: str,
         template: Template,
         which: Literal["first", "last"],
-        scenario: str,
     ) -> None:
         self.settings = settings
         self._tokenizer = tokenizer
         self._marker = marker
         self._template = template
         self._last = which == "last"
-        self._scenario = scenario
 
     def sample(self, ids: list[int]) -> Read:
         text = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
@@ -117,13 +118,6 @@ class _Reader:
             return NoReward("INVALID", str(error))
 
     def _read(self, prompt: str, completion: str) -> Sample:
-        ended = self._template.ended(completion)
-        finish = {None: FinishReason.UNSPECIFIED, True: FinishReason.STOP, False: FinishReason.LENGTH}[ended]
-        return sample(
-            [{"role": turn.role, "content": turn.text} for turn in self._template.prompt(prompt).turns],
-            self._template.response(completion),
-            self.settings.thinking,
-            completion_tokens=len(self._tokenizer.encode(completion, add_special_tokens=False)),
-            finish_reason=finish,
-            scenario=self._scenario,
-        )
+        tokens = len(self._tokenizer.encode(completion, add_special_tokens=False))
+        read = templated(self._template, self.settings.thinking, prompt, completion)
+        return replace(read, completion_tokens=tokens)

@@ -1,5 +1,6 @@
 """All settings of the server, a file for each group of sections; see server.py for where they come from."""
 
+from themis_sidecar.config.compat import CompatConfig, MarkersConfig, RewardsScaleConfig
 from themis_sidecar.config.engine import EngineConfig, OpenAIConfig, TransformersConfig, VLLMConfig
 from themis_sidecar.config.observe import HttpConfig, TracingConfig
 from themis_sidecar.config.section import Section
@@ -11,6 +12,7 @@ from themis_sidecar.config.versions import KafkaConfig, StoreConfig, VersionsCon
 
 __all__ = [
     "CallerLimitsConfig",
+    "CompatConfig",
     "EngineConfig",
     "HttpConfig",
     "JudgeConfig",
@@ -19,7 +21,9 @@ __all__ = [
     "LimitsConfig",
     "ListenConfig",
     "LogConfig",
+    "MarkersConfig",
     "OpenAIConfig",
+    "RewardsScaleConfig",
     "Section",
     "SecurityConfig",
     "ServerConfig",

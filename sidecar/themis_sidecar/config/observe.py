@@ -1,14 +1,15 @@
-"""Settings of what operators look at: the HTTP port and traces."""
+"""Settings of the HTTP port, which operators look at, and of traces."""
 
 from __future__ import annotations
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
+from themis_sidecar.config.compat import CompatConfig
 from themis_sidecar.config.section import Section
 
 
 class HttpConfig(Section):
-    """A second port, for metrics, health and the status page."""
+    """A second port, for metrics, health and the status page, and for trainers that speak HTTP."""
 
     host: str = "127.0.0.1"
     """Address to bind."""
@@ -16,6 +17,13 @@ class HttpConfig(Section):
     """Port to bind; 0 takes a free one, which the line 'http' tells; default: there is no such port."""
     max_connections: PositiveInt = 256
     """Connections and requests at a time; beyond it requests get 503."""
+    compat: CompatConfig = CompatConfig()
+
+    @model_validator(mode="after")
+    def _there_is_a_port(self) -> HttpConfig:
+        if self.compat.enabled and self.port is None:
+            raise ValueError("compat.enabled: needs http.port")
+        return self
 
 
 class TracingConfig(Section):

@@ -76,6 +76,20 @@ class SecurityConfig(Section):
                 "loopback address, or set security.plaintext_tokens if something else encrypts"
             )
 
+    def check_http_host(self, host: str) -> None:
+        """Raises ValueError where the HTTP port, which has no TLS of its own, could not tell callers or would let
+        others read their tokens."""
+        if self.tls.client_ca_file is not None and self.callers_file is None:
+            raise ValueError(
+                "http.compat.enabled: only certificates authenticate, and the HTTP port sees none; set "
+                "security.callers_file"
+            )
+        if self.callers_file is not None and not self.plaintext_tokens and not is_loopback(host):
+            raise ValueError(
+                f"http.host: tokens would travel in plaintext to {host}; bind to a loopback address, or set "
+                "security.plaintext_tokens if something else encrypts"
+            )
+
 
 def is_loopback(host: str) -> bool:
     if host == "localhost":

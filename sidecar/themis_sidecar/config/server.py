@@ -57,6 +57,8 @@ class ServerConfig(BaseSettings):
     @model_validator(mode="after")
     def _tokens_are_safe(self) -> ServerConfig:
         self.security.check_host(self.listen.host)
+        if self.http.compat.enabled:
+            self.security.check_http_host(self.http.host)
         return self
 
     @model_validator(mode="after")

@@ -22,6 +22,8 @@ class HttpPort:
     def __init__(self, config: HttpConfig, routes: Sequence[BaseRoute]) -> None:
         self._host = config.host
         self._port = config.port or 0
+        # Calls have a bound of their own, so that many of them leave room for probes.
+        calls = config.compat.max_calls if config.compat.enabled else 0
         self._server = _Guest(
             uvicorn.Config(
                 Starlette(routes=list(routes)),
@@ -31,7 +33,7 @@ class HttpPort:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=config.max_connections,
+                limit_concurrency=config.max_connections + calls,
                 timeout_graceful_shutdown=CLOSING_S,
             )
         )

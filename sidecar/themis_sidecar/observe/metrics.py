@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
@@ -46,10 +46,13 @@ class CallMetrics:
             )
         )
 
-        # A series that begins with 1 is no increase to Prometheus: alerts on these codes would miss the first one.
-        for method in (method for service in SERVICES for method in service.methods):
+        self.expect(method.name for service in SERVICES for method in service.methods)
+
+    def expect(self, methods: Iterable[str]) -> None:
+        """A series that begins with 1 is no increase to Prometheus: alerts on these codes would miss the first one."""
+        for method in methods:
             for code in ("INTERNAL", "RESOURCE_EXHAUSTED"):
-                self._calls(method.name, code)
+                self._calls(method, code)
 
     def ended(self, record: CallRecord) -> None:
         self._calls(record.method, record.code.name).inc()

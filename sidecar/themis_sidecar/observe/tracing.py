@@ -54,9 +54,9 @@ class Tracing:
         return engine if self._tracer is None else TracedEngine(engine, self._tracer)
 
     @contextmanager
-    def call(self, service: str, record: CallRecord, metadata: Metadata) -> Iterator[None]:
-        """Around one call: its span is the current one, its trace id stands in the record, and at the end the record
-        stands in the span."""
+    def call(self, service: str, record: CallRecord, metadata: Metadata, system: str = "grpc") -> Iterator[None]:
+        """Around one call, which came by `system`: its span is the current one, its trace id stands in the record, and
+        at the end the record stands in the span."""
         parent = self._parent(metadata)
         if self._tracer is None:
             if parent is not None:
@@ -75,7 +75,7 @@ class Tracing:
             try:
                 yield
             finally:
-                span.set_attributes(_attributes(service, record))
+                span.set_attributes(_attributes(system, service, record))
                 if record.code in _SERVERS_FAULT:
                     span.set_status(Status(StatusCode.ERROR))
 
@@ -89,10 +89,10 @@ def _trace_id(context: Context) -> str:
     return format_trace_id(found.trace_id) if found.is_valid else ""
 
 
-def _attributes(service: str, record: CallRecord) -> dict[str, str | int]:
+def _attributes(system: str, service: str, record: CallRecord) -> dict[str, str | int]:
     number: int = record.code.value[0]
     return {
-        "rpc.system": "grpc",
+        "rpc.system": system,
         "rpc.service": service,
         "rpc.method": record.method,
         "rpc.grpc.status_code": number,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import grpc
@@ -38,8 +39,9 @@ class Door:
         callers = self._callers(config, logger)
         self._authenticator = Authenticator(config, host, callers)
         self.limits_of: LimitsOf = LimitBook(config.caller_limits, callers).of
+        self._records, self._slots = records, CallSlots(self.limits_of)
         self.interceptor = AuthenticationInterceptor(
-            self._authenticator, Access(config.open_reflection), CallSlots(self.limits_of), records, logger
+            self._authenticator, Access(config.open_reflection), self._slots, records, logger
         )
         if not config.authenticates and not is_loopback(host):
             logger.warning("unauthenticated", host=host, problem="whoever reaches the port may call")
@@ -57,6 +59,15 @@ class Door:
         except (Unauthenticated, Forbidden):
             return False
         return True
+
+    @contextmanager
+    def http_call(self, authorization: Sequence[str]) -> Iterator[None]:
+        """One call by the HTTP port of somebody who may score, as `CallRecords` then knows. Raises Unauthenticated,
+        Forbidden, or Overloaded where the caller has as many calls in flight as it may."""
+        caller = check_http(self._authenticator, authorization, Role.SCORE)
+        with self._slots.call(caller.name):
+            self._records.identify(caller)
+            yield
 
     async def keep_up(self) -> NoReturn:
         """Follows the files until it is cancelled."""

@@ -90,6 +90,9 @@ def test_a_cut_completion_has_a_status_of_its_own() -> None:
     assert outcome.status == "TRUNCATED"
     assert before_judging(plain(finish=FinishReason.STOP), settings) is None
     assert before_judging(plain(finish=FinishReason.LENGTH), RewardSettings()) is None
+    unknown = before_judging(plain(finish=FinishReason.UNSPECIFIED), settings)
+    assert isinstance(unknown, NoReward)
+    assert unknown.status == "INVALID"
 
 
 def test_reasoning_without_an_answer_fails_or_gets_what_was_named() -> None:
@@ -110,9 +113,10 @@ def test_a_length_penalty_without_a_length_is_no_reward() -> None:
 def test_metrics_have_the_same_names_whatever_came_out() -> None:
     settings = RewardSettings(clip=(0.0, 0.5), scale=2.0, length=LengthPenalty(1, 2), truncated=TruncationPenalty(0.25))
     good = composed(settings, plain(1), judge=scored(0.5))
-    told = metrics([good, NoReward("INVALID", "x"), Reward(-1.0, named="thinking.no_answer"), good], settings)
+    cut = NoReward("INVALID", "x", truncated=True)
+    told = metrics([good, cut, Reward(-1.0, named="thinking.no_answer"), good], settings)
     assert told == {
-        "score/judge": 0.5, "failed_share": 0.25, "named_share": 0.25, "truncated_share": 0.0, "length_penalty": 0.0,
+        "score/judge": 0.5, "failed_share": 0.25, "named_share": 0.25, "truncated_share": 0.25, "length_penalty": 0.0,
         "truncation_penalty": 0.0, "clipped_share": 1.0, "scale": 2.0, "shift": 0.0,
     }  # fmt: skip
     nothing = metrics([NoReward("INVALID", "x")], settings)
@@ -141,6 +145,11 @@ def test_a_completion_is_taken_apart(
     assert read.answered is answered
 
 
+def test_a_plain_prompt_that_ends_with_the_tag_has_opened_the_reasoning() -> None:
+    read = sample("Q\n<think>\n", "why</think>so", Thinking())
+    assert read.item.response.messages[0].parts == (Reasoning("why"), Text("so"))
+
+
 def test_without_thinking_the_tags_are_text() -> None:
     read = sample("Q", "<think>why", None)
     assert read.answered
@@ -161,6 +170,8 @@ def test_settings_refuse_what_can_not_be_meant() -> None:
     ):
         with pytest.raises(ValueError, match=r".+"):
             replace(RewardSettings(), **wrong)
+    with pytest.raises(ValueError, match="its version is its own field"):
+        JudgePart(options=ScoreOptions(version="v7"))
     with pytest.raises(ValueError, match="reasoning_weight"):
         JudgePart(reasoning_weight=1.0)
     with pytest.raises(ValueError, match="free_tokens < full_tokens"):

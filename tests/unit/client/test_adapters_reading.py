@@ -57,7 +57,7 @@ WHOLE = {
     "token_file": "token",
     "retry": {"attempts": 3},
     "run": "grpo-7",
-    "ranks_wait_s": 5,
+    "ranks_wait_s": 50,
 }
 
 
@@ -91,7 +91,7 @@ def test_every_field_is_read() -> None:
         token_file="token",
         retry=RetryPolicy(3),
         run="grpo-7",
-        ranks_wait_s=5,
+        ranks_wait_s=50,
     )
 
 
@@ -113,7 +113,13 @@ def test_nothing_said_is_the_defaults() -> None:
         ({"parts": [{"tournament": {"rounds": 0}}]}, r"^parts\[0\].tournament: rounds"),
         ({"parts": [{"tournament": {}, "mode": "critique"}]}, r"^parts\[0\]: .* a tournament compares"),
         ({"parts": [3]}, r"^parts\[0\]: an object is needed"),
-        ({"thinking": {"tags": 3}}, r"^thinking.tags: "),
+        ({"thinking": {"tags": 3}}, r"^thinking.tags: a list of two"),
+        ({"thinking": {"tags": ["a"]}}, r"^thinking.tags: a list of two"),
+        ({"thinking": {"opened": "false"}}, r"^thinking: .*opened: true or false"),
+        ({"clip": [0, 1, 5]}, r"^clip: a list of two"),
+        ({"clip": [1, 0]}, r"^clip: the lower bound"),
+        ({"timeout_s": 900}, r"^ranks_wait_s: has to be longer"),
+        ({"parts": [{"tournament": {}, "truncation": "response_end"}]}, r"^parts\[0\]: .* a tournament compares"),
         ({"length": {"free_tokens": 1}}, r"^length: .*full_tokens"),
         ({"on_failure": "zero"}, r"^on_failure: a finite number"),
         ({"timeout_s": "long"}, r"^timeout_s: a finite number"),

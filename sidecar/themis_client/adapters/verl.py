@@ -1,0 +1,82 @@
+"""verl: a reward manager.
+
+    reward.reward_manager.source=importlib
+    reward.reward_manager.name=ThemisRewardManager
+    reward.reward_manager.module.path=pkg://themis_client.adapters.verl
+    +reward.themis.target=judge:50051
+
+`reward.themis` has the fields of RewardSettings, as themis_client.adapters.reading reads them; without it they come
+from the environment of the reward workers. The messages are the data set's own (`raw_prompt`), and its ground truth is
+the judge's reference. A sample without a score: the call raises, which stops the run, or the reward is the number that
+`on_failure` names; verl has no mask. Responses of more than one turn are not taken apart: such a sample has no score.
+
+Read from verl 0.7.1, 0.8.0 and 0.9.0. Tests call it on a stand-in for verl's base class; 0.9.0's own loader and reward
+worker were run with it by hand, a training was not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
+
+from themis_client.adapters.reading import read_settings, settings_from_environment
+from themis_client.adapters.reward import NoReward
+from themis_client.adapters.rewarder import Read, Rewarder
+from themis_client.adapters.sample import Sample, sample
+from themis_client.adapters.settings import RewardSettings
+from themis_client.adapters.templated import reference_of
+from themis_client.adapters.unmasked import Trainer, described, read, settled
+from themis_client.content import FinishReason
+
+TRAINER = Trainer("verl", cut=True, length=True, groups=False)
+
+
+class ThemisRewardManager(RewardManagerBase):  # type: ignore[misc]
+    """One in each of verl's reward workers. Raises ValueError for settings that are wrong."""
+
+    def __init__(self, config: Any, tokenizer: Any, compute_score: Any, **_: Any) -> None:
+        super().__init__(config, tokenizer, compute_score)
+        self._rewarder = Rewarder(TRAINER.fit(_settings(config)))
+        # Whatever the policy ended its turn with, and what verl filled the batch up with.
+        self._ends = frozenset(tokenizer.all_special_ids)
+
+    async def run_single(self, data: Any) -> dict[str, Any]:
+        """The reward of the last sequence of one sample. Raises ThemisError."""
+        one = await asyncio.to_thread(self._read, data[-1:][0])
+        found = await self._rewarder.outcomes_async([one])
+        [reward] = settled(self._rewarder, found)
+        told = described(self._rewarder, found[0])
+        return {"reward_score": reward, "reward_extra_info": {f"themis/{name}": told[name] for name in told}}
+
+    def _read(self, one: Any) -> Read:
+        turns = one.non_tensor_batch.get("__num_turns__")
+        if turns is not None and turns > 2:
+            return NoReward("UNSUPPORTED", f"a response of {turns - 1} turns")
+        return read(lambda: self._sample(one))
+
+    def _sample(self, one: Any) -> Sample:
+        padded = one.batch["responses"]
+        length = int(one.batch["attention_mask"][-padded.shape[-1] :].sum())
+        ids = padded[:length].tolist()
+        written = len(ids)
+        while written and ids[written - 1] in self._ends:
+            written -= 1
+        fields = one.non_tensor_batch
+        return sample(
+            list(fields["raw_prompt"]),
+            self.tokenizer.decode(ids[:written], skip_special_tokens=False),
+            self._rewarder.settings.thinking,
+            completion_tokens=length,
+            finish_reason=FinishReason.STOP if written < length else FinishReason.LENGTH,
+            reference=reference_of(fields.get("reward_model", {}).get("ground_truth")),
+            group=str(fields.get("uid", "")),
+        )
+
+
+def _settings(config: Any) -> RewardSettings:
+    named = config.reward.get("themis")
+    return read_settings(named) if isinstance(named, Mapping) else settings_from_environment(os.environ)
