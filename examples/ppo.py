@@ -30,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         model=model,
         ref_model=None,
         # PPO hands over tokens, and says nowhere where a prompt ends: the marker does.
-        reward_model=PpoReward(args.judge, tokenizer, marker="<|im_start|>assistant\n", template=by_name("chatml")),
+        reward_model=PpoReward(
+            args.judge, tokenizer, marker="<|im_start|>assistant\n", template=by_name("chatml"), which="first"
+        ),
         value_model=value_model,
         processing_class=tokenizer,
         train_dataset=Dataset.from_dict({"input_ids": chats["input_ids"]}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from collections import UserDict, UserList
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -51,10 +52,17 @@ def adapter() -> Iterator[Any]:
         yield module
 
 
+def configured(value: Any) -> Any:
+    """As OmegaConf has it: mappings and lists that are not Python's own."""
+    if isinstance(value, dict):
+        return UserDict({name: configured(one) for name, one in value.items()})
+    return UserList(map(configured, value)) if isinstance(value, list) else value
+
+
 def manager(adapter: Any, address: str | None, **settings: Any) -> Any:
     """As load_reward_manager makes it."""
     named = {"target": address, "timeout_s": 30.0, "retry": {"attempts": 2, "base_s": 0.01, "cap_s": 0.02}} | settings
-    reward = {"num_workers": 8} | ({} if address is None else {"themis": named})
+    reward = {"num_workers": 8} | ({} if address is None else {"themis": configured(named)})
     return adapter.ThemisRewardManager(
         config=SimpleNamespace(reward=reward),
         tokenizer=Tokenizer(),
@@ -146,6 +154,11 @@ async def test_settings_come_from_the_configuration_or_the_environment(
         monkeypatch.setenv("THEMIS_REWARD", json.dumps({"target": served.address, "scale": 2}))
         assert (await manager(adapter, None).run_single(data("ab")))["reward_score"] == 1.0
         assert (await manager(adapter, served.address).run_single(data("ab")))["reward_score"] == 0.5
+        parts = [{"name": "x", "rubric": {"criteria": ["It is short."], "scale_min": 1, "scale_max": 3}}]
+        made = manager(adapter, served.address, clip=[-0.25, 0.25], parts=parts)
+        assert (await made.run_single(data("ab")))["reward_score"] == 0.25
+    with pytest.raises(ValueError, match="retry: an object"):
+        manager(adapter, "judge:1", retry=3)
     with pytest.raises(ValueError, match="on_failure: verl"):
         manager(adapter, "judge:1", on_failure="none")
     with pytest.raises(ValueError, match="addres: unknown"):

@@ -263,6 +263,15 @@ def test_help_says_what_goes_in_and_comes_out(capsys: pytest.CaptureFixture[str]
     assert '{"prompt": "...", "responses": ["...", "..."]}' in shown
 
 
+def test_the_input_is_not_the_output(served: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write(tmp_path / "in.jsonl", rows(3))
+    before = source.read_bytes()
+    (tmp_path / "out.jsonl").symlink_to(source)
+    assert run(served, source, tmp_path / "out.jsonl", "--overwrite") == BAD_INPUT
+    assert "out.jsonl is the input" in capsys.readouterr().err
+    assert source.read_bytes() == before
+
+
 def test_what_is_there_is_not_overwritten_unasked(
     served: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

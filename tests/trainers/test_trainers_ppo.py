@@ -31,7 +31,9 @@ def test_ppo_policy_learns_what_the_judge_likes(seed: int, judge: Running, tmp_p
     run, control = Run(tmp_path / "judged", seed), Run(tmp_path / "control", seed)
     model, tokenizer = run.policy()
     before = runs.liked(model, tokenizer)
-    reward = PpoReward(judge.address, tokenizer, marker="<|im_start|>assistant\n", template=by_name("chatml"))
+    reward = PpoReward(
+        judge.address, tokenizer, marker="<|im_start|>assistant\n", template=by_name("chatml"), which="first"
+    )
     learnt = _after(run, reward)
     aimless = _after(control, runs.ShuffledModel(reward, seed))
     assert learnt > max(before, aimless) + CLEARLY

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
@@ -79,4 +79,13 @@ class ThemisRewardManager(RewardManagerBase):  # type: ignore[misc]
 
 def _settings(config: Any) -> RewardSettings:
     named = config.reward.get("themis")
-    return read_settings(named) if isinstance(named, Mapping) else settings_from_environment(os.environ)
+    return settings_from_environment(os.environ) if named is None else read_settings(_plain(named))
+
+
+def _plain(value: Any) -> Any:
+    """OmegaConf's mappings and lists, of which verl's configuration is made, as Python's own."""
+    if isinstance(value, Mapping):
+        return {name: _plain(value[name]) for name in value}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(one) for one in value]
+    return value

@@ -12,7 +12,7 @@ from themis_client import cli_output, cli_security
 from themis_client.aio import CURRENT, AsyncClient
 from themis_client.errors import BadRequest, DeadlineExceeded, UnknownVersion
 from themis_client.failure import Failure
-from themis_client.pairs import flags, journal
+from themis_client.pairs import journal
 from themis_client.pairs.finish import Finish
 from themis_client.pairs.flags import Plan
 from themis_client.pairs.journal import Header, Journal
@@ -46,6 +46,8 @@ class LabelPairs:
     def run(self) -> Summary | None:
         """None where no row could be read. Raises MissingExtra, ThemisError, OSError; what was judged until then
         stays in the journal."""
+        if self._output.exists() and self._output.samefile(self._args.file):
+            raise BadRequest(f"{self._output} is the input")
         for path in (self._args.file, self._output):
             cli_output.need("parquet" if path.suffix == PARQUET else "jsonl")
         chat = self._source.chat()
@@ -57,7 +59,7 @@ class LabelPairs:
         with journal.opened(self.journal) as found:
             version = asyncio.run(self._judge(found, self._before(found)))
             finish = Finish(self._source, self._plan.choice, self._plan.by, version)
-            return finish.write(Journal(self.journal).records(), chat, self._output, self.failures)
+            return finish.write(found.records(), chat, self._output, self.failures)
 
     def _before(self, found: Journal) -> Header | None:
         """What the run goes on from; None where it begins."""
@@ -75,12 +77,12 @@ class LabelPairs:
         version: str | None = None if self._args.version == CURRENT else self._args.version
         if before is not None:
             version = version or before.version
-            differences = before.differences(Header(version, survey.digest, flags.kept(self._args)))
+            differences = before.differences(Header(version, survey.digest, self._plan.kept))
             if differences:
                 raise BadRequest(f"{self.journal} is of another run: {'; '.join(differences)}")
         async with self._client(version) as client:
             version = version or await client.refresh_version()
-            header = Header(version, survey.digest, flags.kept(self._args))
+            header = Header(version, survey.digest, self._plan.kept)
             entries = found.records() if before else iter(())
             with found.renewing(header) as renewal, cli_output.progress(survey.rows) as advance:
                 run = Run(self._judge_one(client), self._args.window, self._say, advance)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from themis_client.errors import BadRequest
-from themis_client.options import MODES, ScoreOptions
+from themis_client.options import MODES, ModeName, ScoreOptions
 from themis_client.pairs.choice import Choice
 from themis_client.pairs.source import PARQUET
 from themis_client.tournament import Tournament
@@ -77,13 +77,32 @@ _TIMEOUT = "for one prompt, retries included (%(default)g)"
 class Plan:
     """What the flags ask for. tournament: None where responses are rated one by one."""
 
-    options: ScoreOptions
+    mode: ModeName
     tournament: Tournament | None
     choice: Choice
 
     @property
+    def options(self) -> ScoreOptions:
+        return ScoreOptions(mode=MODES[self.mode]())
+
+    @property
     def by(self) -> str:
         return "score" if self.tournament is None else "compare"
+
+    @property
+    def kept(self) -> Mapping[str, Any]:
+        """What changes the result, by the names of the flags, for the journal."""
+        by_score, tournament = self.tournament is None, self.tournament or Tournament()
+        return {
+            "by": self.by,
+            "mode": self.mode if by_score else None,
+            "rounds": tournament.rounds,
+            "seed": tournament.seed,
+            "pairs": self.choice.which,
+            "pairs-per-prompt": self.choice.most,
+            "min-margin": self.choice.min_margin,
+            "ties": "keep" if self.choice.keep_ties else "drop",
+        }
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Plan:
@@ -99,16 +118,10 @@ class Plan:
                 raise BadRequest(f"{name} goes with {other}")
         most = 1 if args.pairs == "best-worst" else args.pairs_per_prompt or ANY_PAIRS
         return cls(
-            ScoreOptions(mode=MODES[args.mode or "rating"]()),
+            args.mode or "rating",
             Tournament(args.rounds, args.seed or 0) if comparing else None,
             Choice(args.pairs, args.min_margin, args.ties == "keep", most),
         )
-
-
-def kept(args: argparse.Namespace) -> Mapping[str, Any]:
-    """The flags that change what comes out, for the journal."""
-    names = ("by", "mode", "rounds", "seed", "pairs", "pairs-per-prompt", "min-margin", "ties")
-    return {name: getattr(args, name.replace("-", "_")) for name in names}
 
 
 def _output(text: str) -> Path:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from themis_client.errors import BadRequest
 from themis_client.pairs import record
@@ -50,14 +50,15 @@ class Header:
 
 
 class Journal:
-    """What stands in the file. header: None where there is none yet."""
+    """What stands in the file. header: None where there is none yet. held: what is locked until its end."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, held: ExitStack) -> None:
         self._path = path
+        self._held = held
         self.header = _header(path)
 
     def records(self) -> Iterator[Record]:
-        """Those that are whole. Raises BadRequest for a line that is none."""
+        """Those that are whole, as the file is now. Raises BadRequest for a line that is none."""
         with self._path.open("rb") as file:
             next(file, None)
             for number, line in enumerate(file, start=2):
@@ -72,10 +73,11 @@ class Journal:
     def renewing(self, header: Header) -> Iterator[Renewal]:
         """The file that takes the place of this one. What was published stays, whatever happens."""
         path = self._path.with_name(f"{self._path.name}.next")
+        # Once it is the journal its lock is the one that keeps others out, until the pairs are written too.
+        file = self._held.enter_context(path.open("wb", buffering=0))
         try:
-            with path.open("wb", buffering=0) as file:
-                _lock(file, path)
-                yield Renewal(path, file, self._path, header)
+            _lock(file, path)
+            yield Renewal(path, file, self._path, header)
         finally:
             path.unlink(missing_ok=True)
 
@@ -83,7 +85,7 @@ class Journal:
 class Renewal:
     """A journal that is written. Each record is with the operating system when append() returns."""
 
-    def __init__(self, path: Path, file: BinaryIO, target: Path, header: Header) -> None:
+    def __init__(self, path: Path, file: IO[bytes], target: Path, header: Header) -> None:
         self._path = path
         self._file = file
         self._target = target
@@ -110,24 +112,24 @@ class Renewal:
 def opened(path: Path) -> Iterator[Journal]:
     """The journal at a path, for this process alone; a new one that got nothing leaves nothing behind. Raises
     BadRequest where another process has it or it is no journal, and OSError."""
-    with ExitStack() as stack:
-        file = stack.enter_context(path.open("ab"))
+    with ExitStack() as held:
+        file = held.enter_context(path.open("ab"))
         _lock(file, path)
         try:
-            yield Journal(path)
+            yield Journal(path, held)
         finally:
             if not path.stat().st_size:
                 path.unlink()
 
 
-def _lock(file: BinaryIO, path: Path) -> None:
-    """Until the file is closed, which the end of a process does too. Windows has no such thing: nothing there keeps
-    two runs from the same output."""
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BadRequest(f"{path}: another run is writing it") from error
+def _lock(file: IO[bytes], path: Path) -> None:
+    """Until the file is closed, which the end of a process does too."""
+    if sys.platform == "win32":
+        raise BadRequest("themis label-pairs needs locks and exchanges of open files, which Windows does not have")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BadRequest(f"{path}: another run is writing it") from error
     if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
         raise BadRequest(f"{path}: another run has just written it")
 

@@ -64,11 +64,6 @@ class Failed:
         """Whether judging it again may help."""
         return self.status in RETRYABLE
 
-    @property
-    def read(self) -> bool:
-        """Whether the row itself could be read."""
-        return bool(self.responses)
-
     def line_json(self) -> str:
         return _dump(self.columns())
 

@@ -17,7 +17,7 @@ from themis_client.cli_input import Line
 from themis_client.errors import BadRequest, Unavailable
 from themis_client.failure import Failure, Status
 from themis_client.pairs import record
-from themis_client.pairs.journal import Header, Journal, opened
+from themis_client.pairs.journal import Header, opened
 from themis_client.pairs.prompt import Prompt
 from themis_client.pairs.record import Failed, Judged, Mark, Record
 from themis_client.pairs.run import Run
@@ -48,6 +48,11 @@ def fill(path: Path, entries: Sequence[Record]) -> None:
             renewal.append(entry)
 
 
+def entries(path: Path) -> list[Record]:
+    with opened(path) as found:
+        return list(found.records())
+
+
 @given(RECORDS)
 def test_a_record_is_read_as_it_was_written(entry: Record) -> None:
     line = f"{entry.line_json()}\n".encode()
@@ -57,9 +62,9 @@ def test_a_record_is_read_as_it_was_written(entry: Record) -> None:
 
 def test_what_is_appended_is_there(tmp_path: Path) -> None:
     fill(tmp_path / "j", GOOD)
-    found = Journal(tmp_path / "j")
-    assert found.header == HEADER
-    assert list(found.records()) == GOOD
+    with opened(tmp_path / "j") as found:
+        assert found.header == HEADER
+        assert list(found.records()) == GOOD
     assert [path.name for path in tmp_path.iterdir()] == ["j"]
 
 
@@ -70,9 +75,10 @@ def test_half_a_line_is_none(tmp_path: Path) -> None:
     for end in range(len(whole)):
         path.write_bytes(whole[:end])
         complete = whole[:end].count(b"\n")
-        found = Journal(path)
-        assert (found.header is None) is (complete == 0)
-        assert list(found.records()) == GOOD[: max(0, complete - 1)]
+        if end:
+            with opened(path) as found:
+                assert (found.header is None) is (complete == 0)
+                assert list(found.records()) == GOOD[: max(0, complete - 1)]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +89,7 @@ def test_what_is_no_record(tmp_path: Path, line: str) -> None:
     fill(path, GOOD[:1])
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(BadRequest, match="line 3: this is no record"):
-        list(Journal(path).records())
+        entries(path)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +108,7 @@ def test_until_it_is_published_the_former_one_stands(tmp_path: Path) -> None:
     fill(path, GOOD)
     with opened(path) as found, found.renewing(HEADER) as renewal:
         renewal.append(GOOD[0])
-    assert list(Journal(path).records()) == GOOD
+    assert entries(path) == GOOD
     assert [one.name for one in tmp_path.iterdir()] == ["j"]
 
 
@@ -125,6 +131,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         with found.renewing(HEADER) as renewal:
             renewal.publish()
             assert "another run is writing it" in other()
+        assert "another run is writing it" in other()
     assert other() == ""
 
 
@@ -192,7 +199,7 @@ async def judged(path: Path, source: Sequence[Row], judge: Judge, window: int = 
 async def test_records_stand_in_the_inputs_order(tmp_path: Path) -> None:
     judge = Judge({1: 3, 2: 3, 4: 5})
     await judged(tmp_path / "j", rows(1, 2, 3, 4, 5, 8), judge)
-    assert [entry.line for entry in Journal(tmp_path / "j").records()] == [1, 2, 3, 4, 5, 8]
+    assert [entry.line for entry in entries(tmp_path / "j")] == [1, 2, 3, 4, 5, 8]
     assert judge.most == 3
 
 
@@ -206,11 +213,11 @@ async def test_no_more_than_the_window_are_under_way(tmp_path: Path) -> None:
 async def test_what_was_finished_in_order_is_kept(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="gone at 3"):
         await judged(tmp_path / "j", rows(*range(1, 9)), Judge(fails=(3, 4, 5)))
-    assert [entry.line for entry in Journal(tmp_path / "j").records()] == [1, 2]
+    assert [entry.line for entry in entries(tmp_path / "j")] == [1, 2]
     judge = Judge()
     await judged(tmp_path / "j", rows(*range(1, 9)), judge)
     assert judge.seen == [3, 4, 5, 6, 7, 8]
-    assert [entry.line for entry in Journal(tmp_path / "j").records()] == list(range(1, 9))
+    assert [entry.line for entry in entries(tmp_path / "j")] == list(range(1, 9))
 
 
 async def test_only_what_a_later_try_may_cure_is_judged_again(tmp_path: Path) -> None:
@@ -219,7 +226,7 @@ async def test_only_what_a_later_try_may_cure_is_judged_again(tmp_path: Path) ->
     judge = Judge()
     await judged(tmp_path / "j", rows(1, 2, 3, 4), judge)
     assert judge.seen == [2, 4]
-    assert list(Journal(tmp_path / "j").records()) == [
+    assert entries(tmp_path / "j") == [
         GOOD[0],
         Judged(2, (), "of 2"),
         hopeless,
@@ -231,14 +238,14 @@ async def test_a_try_to_cure_that_is_stopped_loses_nothing(tmp_path: Path) -> No
     fill(tmp_path / "j", [GOOD[0], CURABLE, Judged(3, (), "")])
     with pytest.raises(Unavailable):
         await judged(tmp_path / "j", rows(1, 2, 3, 4), Judge(fails=(2,)))
-    assert list(Journal(tmp_path / "j").records()) == [GOOD[0], CURABLE, Judged(3, (), "")]
+    assert entries(tmp_path / "j") == [GOOD[0], CURABLE, Judged(3, (), "")]
 
 
 async def test_a_row_that_cant_be_read_is_told_once(tmp_path: Path) -> None:
     bad: Row = Line(2, Failure(Status.INVALID, "line 2: not JSON", key="k"))
     source = [*rows(1), bad, *rows(3)]
     assert await judged(tmp_path / "j", source, Judge()) == ["line 2: not JSON"]
-    assert list(Journal(tmp_path / "j").records())[1] == Failed(2, "k", Status.INVALID, "line 2: not JSON")
+    assert entries(tmp_path / "j")[1] == Failed(2, "k", Status.INVALID, "line 2: not JSON")
     assert await judged(tmp_path / "j", source, Judge()) == []
 
 
@@ -249,7 +256,7 @@ async def test_a_journal_of_other_rows(tmp_path: Path, source: list[Row], told: 
     fill(tmp_path / "j", GOOD)
     with pytest.raises(BadRequest, match=told):
         await judged(tmp_path / "j", source, Judge())
-    assert list(Journal(tmp_path / "j").records()) == GOOD
+    assert entries(tmp_path / "j") == GOOD
 
 
 def test_a_former_journal_of_the_name_is_not_mistaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

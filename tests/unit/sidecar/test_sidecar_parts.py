@@ -32,6 +32,7 @@ def test_every_error_of_a_call_has_a_status() -> None:
         errors.Forbidden("x"),
         errors.FailedPrecondition("x"),
         errors.Conflict("x"),
+        errors.TooLarge("x"),
     ]
     assert {type(error) for error in made} | {CallError} == set(kinds)
     codes = [status_of(error).code.name for error in made]
@@ -46,6 +47,7 @@ def test_every_error_of_a_call_has_a_status() -> None:
         "PERMISSION_DENIED",
         "FAILED_PRECONDITION",
         "ABORTED",
+        "INVALID_ARGUMENT",
     ]
 
 

@@ -88,9 +88,8 @@ class Endpoint:
 
     async def _scored(self, request: Request, deadline: Deadline) -> Response:
         scoring, body = self._shared.scoring, await self._body(request, deadline)
-        samples = self._format.read(body, scoring)
         version = request.headers.get(VERSION) or request.query_params.get(VERSION_PARAMETER, "")
-        scores = await _unless_gone(request, scoring.run(samples, version, deadline.remaining_s()))
+        scores = await _unless_gone(request, scoring.run(self._format.read(body, scoring), version, deadline))
         headers = {"cache-control": "no-store"} | ({VERSION: scores.version} if scores.version else {})
         return JSONResponse(self._format.write(scores, scoring), headers=headers)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from themis_proto.v1 import judge_pb2 as pb
@@ -22,8 +22,8 @@ class Format(Protocol):
     @property
     def method(self) -> str: ...
 
-    def read(self, body: bytes, scoring: Scoring) -> list[Sample]:
-        """Raises InvalidCall."""
+    def read(self, body: bytes, scoring: Scoring) -> Iterator[Sample]:
+        """One after another, since each may take milliseconds. Raises InvalidCall."""
         ...
 
     def write(self, scores: Scores, scoring: Scoring) -> Any:
@@ -34,7 +34,7 @@ class Format(Protocol):
 class OpenRLHF:
     path, method = "/get_reward", "get_reward"
 
-    def read(self, body: bytes, scoring: Scoring) -> list[Sample]:
+    def read(self, body: bytes, scoring: Scoring) -> Iterator[Sample]:
         request = read_body(RewardRequest, body)
         count = len(request.query)
         scoring.check_count("query", count)
@@ -42,8 +42,8 @@ class OpenRLHF:
             raise InvalidCall("prompts", "are missing; without them nothing says where a response begins")
         check_lengths("query", count, prompts=request.prompts, labels=request.labels)
         labels = request.labels or [None] * count
-        rows = enumerate(zip(request.query, request.prompts or (), labels, strict=True))
-        return [scoring.reader.query(index, *row) for index, row in rows]
+        for index, row in enumerate(zip(request.query, request.prompts or (), labels, strict=True)):
+            yield scoring.reader.query(index, *row)
 
     def write(self, scores: Scores, scoring: Scoring) -> Any:
         """extra_logs: a number for each sample. OpenRLHF puts answers together by the names of the first one: they
@@ -79,9 +79,9 @@ def _told(verdicts: Sequence[pb.Verdict]) -> dict[str, list[float]]:
 class Slime:
     path, method = "/rm", "rm"
 
-    def read(self, body: bytes, scoring: Scoring) -> list[Sample]:
+    def read(self, body: bytes, scoring: Scoring) -> Iterator[Sample]:
         request = read_body(RemoteRequest, body)
-        return [scoring.reader.reply(request.prompt, request.response, request.label)]
+        yield scoring.reader.reply(request.prompt, request.response, request.label)
 
     def write(self, scores: Scores, scoring: Scoring) -> Any:
         return scores.scores[0].reward
@@ -95,17 +95,19 @@ class Classify:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
 
-    def read(self, body: bytes, scoring: Scoring) -> list[Sample]:
+    def read(self, body: bytes, scoring: Scoring) -> Iterator[Sample]:
         request = read_body(ClassifyRequest, body)
         if (request.input is None) == (request.messages is None):
             raise InvalidCall("input", "or messages has to be set, and not both")
         if request.messages is not None:
-            return [scoring.reader.messages("messages", request.messages)]
-        if isinstance(request.input, str):
-            return [scoring.reader.chat("input", request.input)]
-        texts = request.input or []
-        scoring.check_count("input", len(texts))
-        return [scoring.reader.chat(f"input[{index}]", text) for index, text in enumerate(texts)]
+            yield scoring.reader.messages("messages", request.messages)
+        elif isinstance(request.input, str):
+            yield scoring.reader.chat("input", request.input)
+        else:
+            texts = request.input or []
+            scoring.check_count("input", len(texts))
+            for index, text in enumerate(texts):
+                yield scoring.reader.chat(f"input[{index}]", text)
 
     def write(self, scores: Scores, scoring: Scoring) -> Any:
         data = [

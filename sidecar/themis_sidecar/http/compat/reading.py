@@ -41,14 +41,17 @@ class Entry:
 class Reader:
     """Raises InvalidCall for what can't be read."""
 
-    def __init__(self, config: CompatConfig) -> None:
+    def __init__(self, config: CompatConfig, max_item_bytes: int) -> None:
         self._config = config
+        self._max_item_bytes = max_item_bytes
         self._template = _template(config)
 
     def query(self, index: int, query: str, prompt: str, label: str | None) -> Sample:
         """OpenRLHF's: prompt and response as one string, and the prompt alone, whole even where the policy saw only
         its end."""
         places = {"prompt": f"prompts[{index}]", "query": f"query[{index}]"}
+        self._check_length(places["prompt"], prompt)
+        self._check_length(places["query"], query)
         try:
             response = response_of(query, prompt)[1]
             return self._sample(places["query"], self._template.prompt(prompt), response, label)
@@ -57,6 +60,8 @@ class Reader:
 
     def reply(self, prompt: str | Sequence[ChatMessage], response: str, label: str | None) -> Sample:
         """slime's: prompt and response apart."""
+        self._check_length("prompt", prompt if isinstance(prompt, str) else "")
+        self._check_length("response", response)
         try:
             asked = self._template.prompt(prompt) if isinstance(prompt, str) else self._asked(prompt)
         except Unreadable as error:
@@ -65,6 +70,7 @@ class Reader:
 
     def chat(self, where: str, text: str) -> Sample:
         """A whole chat as one string."""
+        self._check_length(where, text)
         try:
             found = self._template.exchange(text)
         except Unreadable as error:
@@ -104,6 +110,13 @@ class Reader:
             reference=sample.label or None,  # empty where the trainer's data have no such column
             scenario=self._config.scenario,
         )
+
+    def _check_length(self, where: str, text: str) -> None:
+        """Before it is taken apart; the item that comes of it is measured in bytes."""
+        if len(text) > self._max_item_bytes:
+            raise InvalidCall(
+                where, f"has {len(text)} characters; this server takes items of up to {self._max_item_bytes} bytes"
+            )
 
     def _asked(self, messages: Sequence[ChatMessage]) -> Prompt:
         turns = tuple(Turn(one.role, one.content) for one in messages)

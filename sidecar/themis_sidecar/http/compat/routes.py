@@ -27,7 +27,7 @@ def compat_routes(
     formats: tuple[Format, ...] = (OpenRLHF(), Slime(), Classify())
     telemetry.metrics.calls.expect(format.method for format in formats)
     edge = Edge(SERVICE, judging.records, logger, telemetry, system="http")
-    scoring = Scoring(compat, service, limits.max_items, judging.admission.retry_after_s)
+    scoring = Scoring(compat, service, limits, judging.admission.retry_after_s)
     shared = Shared(compat, limits.max_deadline_s, judging.door, edge, scoring, Slots(compat.max_calls), logger)
     return tuple(
         Route(format.path, Endpoint(format, shared).answer, methods=["POST"], name=format.method) for format in formats

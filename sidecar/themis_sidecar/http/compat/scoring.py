@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from themis_judge.engines.base import Deadline
 from themis_proto.v1 import judge_pb2 as pb
-from themis_sidecar.config import CompatConfig
+from themis_sidecar.config import CompatConfig, LimitsConfig
 from themis_sidecar.errors import (
     CallError,
     CallTimeout,
@@ -56,14 +58,14 @@ class Scoring:
     """retry_after_s: when there will be room again. names_scores: whether the settings score some replies unjudged."""
 
     def __init__(
-        self, config: CompatConfig, service: Service, max_items: int, retry_after_s: Callable[[], float]
+        self, config: CompatConfig, service: Service, limits: LimitsConfig, retry_after_s: Callable[[], float]
     ) -> None:
-        self.reader = Reader(config)
+        self.reader = Reader(config, limits.max_item_bytes)
         self.scale = config.rewards_scale
         self.names_scores = config.truncated_score is not None or config.empty_score is not None
         self._policy = POLICIES[config.thinking]
         self._service = service
-        self._max_items = max_items
+        self._max_items = limits.max_items
         self._retry_after_s = retry_after_s
 
     def check_count(self, field: str, count: int) -> None:
@@ -71,16 +73,19 @@ class Scoring:
         if count > self._max_items:
             raise InvalidCall(field, f"holds {count}, and a call takes up to {self._max_items}; split it")
 
-    async def run(self, samples: Sequence[Sample], version: str, remaining_s: float) -> Scores:
+    async def run(self, samples: Iterable[Sample], version: str, deadline: Deadline) -> Scores:
         """version: that must judge; empty: the current one. Raises CallError, for one sample without a score too."""
-        entries = [self.reader.entry(sample) for sample in samples]
+        entries: list[Entry] = []
+        for sample in samples:
+            entries.append(self.reader.entry(sample))
+            await asyncio.sleep(0)  # others have their turn between the samples of a large call
         asked = [(entry, entry.item) for entry in entries if entry.item is not None]
         if not asked:
             self._service.check_open()
             return Scores("", tuple(self._score(entry, None) for entry in entries))
         options = pb.ScoreOptions(version=version, reasoning_policy=self._policy)
         request = pb.ScoreRequest(items=[item for _, item in asked], options=options)
-        results = list((await self._service.score(request, remaining_s)).results)
+        results = list((await self._service.score(request, deadline.remaining_s())).results)
         for index, ((entry, _), result) in enumerate(zip(asked, results, strict=True)):
             if result.status != pb.ITEM_STATUS_OK:
                 raise self._error(entry, index, result)
