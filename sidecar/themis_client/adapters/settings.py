@@ -122,7 +122,8 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True)
 class RewardSettings:
-    """target, version, tls, token_file, retry: as in Client. timeout_s: for all scores of a call, retries included.
+    """target, version, tls, token_file, retry: as in Client, but that retries last as long as the call may: a judge
+    that restarts costs a step some minutes, not the run. timeout_s: for all scores of a call, retries included.
 
     run: a name by which the processes of one run agree on one judge version, and hold it; it needs servers with a
     store of versions. Without it each process pins what is current at its first call.
@@ -146,7 +147,7 @@ class RewardSettings:
     clip: tuple[float, float] | None = None
     tls: Tls | None = None
     token_file: PathLike | None = None
-    retry: RetryPolicy = RetryPolicy()  # noqa: RUF009 - frozen
+    retry: RetryPolicy = RetryPolicy(attempts=100)  # noqa: RUF009 - frozen
     ranks_wait_s: float | None = None
 
     def __post_init__(self) -> None:
