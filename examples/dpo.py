@@ -19,6 +19,8 @@ from trl import DPOConfig, DPOTrainer
 from examples.setting import arguments, on_cpu, policy, questions, show
 
 RESPONSES = 4
+LABELLED = (0, 1)
+"""Exit codes with which pairs are written; 1 says that some prompts have none, since a response could not be judged."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -53,9 +55,12 @@ def respond(model: Any, tokenizer: Any, file: Path) -> None:
 
 
 def label(responses: Path, pairs: Path, judge: str) -> None:
-    """The same as `themis label-pairs RESPONSES -o PAIRS -s JUDGE`."""
+    """The same as `themis label-pairs RESPONSES -o PAIRS -s JUDGE --pairs all --overwrite`."""
+    pairs.unlink(missing_ok=True)  # so that no earlier run's are taken for this one's
     command = [sys.executable, "-m", "themis_client.cli", "label-pairs", str(responses), "-o", str(pairs)]
-    subprocess.run([*command, "-s", judge, "--pairs", "all", "--overwrite"], check=True)
+    done = subprocess.run([*command, "-s", judge, "--pairs", "all", "--overwrite"], check=False)
+    if done.returncode not in LABELLED or not pairs.exists():
+        raise SystemExit(f"label-pairs ended with {done.returncode}")
 
 
 if __name__ == "__main__":

@@ -150,6 +150,47 @@ def test_the_server_goes_and_comes_back(tmp_path: Path) -> None:
     assert output.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.parametrize("by", ["score", "compare"])
+def test_what_the_server_fails_at_is_one_failed_prompt(tmp_path: Path, by: str) -> None:
+    values = rows(9)
+    values[3]["id"] = "raise"
+    values[6]["id"] = "hold"
+    source, output = write(tmp_path / "in.jsonl", values), tmp_path / "out.jsonl"
+    with running(tmp_path / "server", module=JUDGE) as served:
+        code, said = label(source, output, served.address, "--by", by, "--call-timeout", "2")
+        assert code == SOME_FAILED, said
+        assert "--resume tries 2 of them again" in said
+        told = [(one["line"], one["id"], one["status"]) for one in read(failures_of(output))]
+        assert told == [(4, "raise", "ENGINE_ERROR"), (7, "hold", "DEADLINE_EXCEEDED")]
+        served.send(signal.SIGUSR1)
+        assert label(source, output, served.address, "--by", by, "--resume")[0] == SOME_FAILED
+    assert [one["line"] for one in read(failures_of(output))] == [4]
+
+
+def test_a_server_that_hangs_is_no_failed_prompt(tmp_path: Path) -> None:
+    values = rows(4)
+    values[2]["id"] = "hold"
+    source, output = write(tmp_path / "in.jsonl", values), tmp_path / "out.jsonl"
+    with running(tmp_path / "server", module=JUDGE) as served:
+        with start(source, output, served.address, "--call-timeout", "3") as process:
+            until(lambda: recorded(output) == 2, served.log)
+            served.send(signal.SIGSTOP)
+            said = "".join(process.communicate(timeout=60))
+        served.send(signal.SIGCONT)
+    assert process.returncode == NO_SERVER, said
+    assert "nor did the server say within 10 s that it's there" in said
+    assert recorded(output) == 2
+
+
+def test_a_server_that_fails_at_everything_stops_the_run(served: Running, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [{**one, "id": "raise"} for one in rows(50)])
+    code, said = label(source, tmp_path / "out.jsonl", served.address)
+    assert code == NO_SERVER
+    assert "20 prompts in a row failed, the last one, line 20, with ENGINE_ERROR" in said
+    assert "--resume goes on" in said
+    assert recorded(tmp_path / "out.jsonl") == 20
+
+
 def test_two_runs_of_one_output(tmp_path: Path) -> None:
     values = rows(8)
     values[3]["id"] = "hold"

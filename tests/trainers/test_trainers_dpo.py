@@ -32,17 +32,25 @@ def test_dpo_policy_learns_from_labelled_pairs(seed: int, judge: Running, tmp_pa
     assert learnt > max(before, aimless) + CLEARLY
 
 
-def _labelled(responses: list[tuple[list[dict[str, str]], str]], address: str, folder: Path) -> Any:
+def test_dpo_takes_parquet_as_it_takes_json(judge: Running, tmp_path: Path) -> None:
+    run = Run(tmp_path / "judged", seed=0, steps=2)
+    responses = runs.respond(*run.policy(), seed=1, count=RESPONSES)
+    pairs = _labelled(responses, judge.address, tmp_path, "parquet")
+    assert pairs.to_list() == _labelled(responses, judge.address, tmp_path, "json").to_list()
+    _after(run, pairs)
+
+
+def _labelled(responses: list[tuple[list[dict[str, str]], str]], address: str, folder: Path, form: str = "json") -> Any:
     """What the command makes of them, as TRL's users load it."""
     rows: dict[str, list[str]] = {}
     for prompt, text in responses:
         rows.setdefault(json.dumps(prompt), []).append(text)
-    source, out = folder / "responses.jsonl", folder / "pairs.jsonl"
+    source, out = folder / "responses.jsonl", folder / f"pairs.{'jsonl' if form == 'json' else form}"
     lines = [json.dumps({"prompt": json.loads(prompt), "responses": texts}) for prompt, texts in rows.items()]
     source.write_text("\n".join(lines) + "\n")
     command = [sys.executable, "-m", "themis_client.cli", "label-pairs", str(source), "-o", str(out), "-s", address]
     subprocess.run([*command, "--pairs", "all", "--pairs-per-prompt", str(PAIRS)], check=True, timeout=60)
-    return datasets.load_dataset("json", data_files=str(out), split="train", cache_dir=str(folder / "cache"))
+    return datasets.load_dataset(form, data_files=str(out), split="train", cache_dir=str(folder / "cache"))
 
 
 def _turned(row: dict[str, Any]) -> dict[str, Any]:

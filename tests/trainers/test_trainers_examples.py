@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.integration.sidecar_running import Running
 from tests.trainers.policies import write_policy
+from tests.trainers.vowels import UNJUDGED
 
 STEPS = 2
 
@@ -21,6 +23,21 @@ STEPS = 2
 def test_example(name: str, figure: str, judge: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     example = importlib.import_module(f"examples.{name}")  # here: TRL loads slowly, and vLLM is hidden from it first
     assert_example_runs(example.main, figure, judge, tmp_path, capsys)
+
+
+def test_dpo_example_goes_on_without_prompts_that_failed(judge: Running, tmp_path: Path) -> None:
+    dpo, responses, pairs = (
+        importlib.import_module("examples.dpo"),
+        tmp_path / "responses.jsonl",
+        tmp_path / "pairs.jsonl",
+    )
+    values = [{"prompt": "q", "responses": ["aeb", "bcd"]}, {"prompt": "q", "responses": ["a", UNJUDGED]}]
+    responses.write_text("".join(f"{json.dumps(value)}\n" for value in values))
+    dpo.label(responses, pairs, judge.address)
+    assert [json.loads(line)["chosen"] for line in pairs.read_text().splitlines()] == ["aeb"]
+    with pytest.raises(SystemExit, match="label-pairs ended with 2"):
+        dpo.label(tmp_path / "nothing.jsonl", pairs, judge.address)
+    assert not pairs.exists()
 
 
 def assert_example_runs(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,7 @@ from themis_client.pairs import journal
 from themis_client.pairs.finish import Finish
 from themis_client.pairs.flags import Plan
 from themis_client.pairs.journal import Header, Journal
-from themis_client.pairs.judging import ByComparison, ByScore, Judging, record_of
-from themis_client.pairs.prompt import Prompt
-from themis_client.pairs.record import Record
+from themis_client.pairs.judging import ByComparison, ByScore, Judging, RowJudge
 from themis_client.pairs.run import Run
 from themis_client.pairs.source import PARQUET, Source
 from themis_client.pairs.summary import Summary
@@ -85,7 +83,7 @@ class LabelPairs:
             header = Header(version, survey.digest, self._plan.kept)
             entries = found.records() if before else iter(())
             with found.renewing(header) as renewal, cli_output.progress(survey.rows) as advance:
-                run = Run(self._judge_one(client), self._args.window, self._say, advance)
+                run = Run(RowJudge(self._judging(client), client), self._args.window, self._say, advance)
                 try:
                     await self._in_time(run.judge_all(self._source.rows(), entries, renewal))
                 except UnknownVersion as error:
@@ -98,16 +96,9 @@ class LabelPairs:
         except asyncio.TimeoutError as error:
             raise DeadlineExceeded(f"--timeout {self._args.timeout:g} is over") from error
 
-    def _judge_one(self, client: AsyncClient) -> Callable[[Prompt, int], Awaitable[Record]]:
+    def _judging(self, client: AsyncClient) -> Judging:
         plan = self._plan
-        judging: Judging = (
-            ByScore(client, plan.options) if plan.tournament is None else ByComparison(client, plan.tournament)
-        )
-
-        async def judge(prompt: Prompt, line: int) -> Record:
-            return await record_of(prompt, line, judging)
-
-        return judge
+        return ByScore(client, plan.options) if plan.tournament is None else ByComparison(client, plan.tournament)
 
     def _client(self, version: str | None) -> AsyncClient:
         # Each prompt is a call of its own: as many may be under way as the window holds.

@@ -35,7 +35,7 @@ exit codes:
   0  every prompt was judged
   1  some failed; the pairs of the others were written
   2  wrong usage or input
-  3  the server can't be reached, or refused; what was judged is kept
+  3  the server can't be reached, or refused, or 20 prompts in a row came to nothing; what was judged is kept
 """
 
 
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     again = running.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on from the journal beside OUT, if there is one")
     again.add_argument("--overwrite", action="store_true", help="replace OUT and its journal")
-    running.add_argument("--window", type=_count, default=32, metavar="N", help="prompts under way (%(default)s)")
+    running.add_argument("--window", type=_count, default=32, metavar="N", help=_WINDOW)
     running.add_argument("--call-timeout", type=_positive, default=300.0, metavar="SECONDS", help=_TIMEOUT)
 
 
@@ -70,6 +70,7 @@ _PAIRS = "the best response of a prompt with its worst, or every two (default: %
 _MOST = f"with --pairs all: so many of a prompt at most, the widest margins first (default: {ANY_PAIRS})"
 _MARGIN = "a pair whose scores (0 to 1) differ by less is a tie (default: %(default)g, where only equals are)"
 _TIES = "leave ties out, or write them, marked in the column `tie` (default: %(default)s)"
+_WINDOW = "prompts under way at most, fewer if they come to 8 N prefills (default: %(default)s)"
 _TIMEOUT = "for one prompt, retries included (%(default)g)"
 
 

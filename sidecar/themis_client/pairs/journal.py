@@ -2,7 +2,8 @@
 
 Its first line says what it belongs to; each other line is a record. A line counts once its end is there, so that a
 process killed in the middle of one leaves nothing behind that could be taken for a record. A run that goes on writes
-a new file, into which it takes what holds, and exchanges the two when it has taken all: until then the old one stands.
+a new file, into which it takes what holds, and exchanges the two when it has taken all, or is stopped and has taken the
+rest as it was: until then the old one stands.
 """
 
 from __future__ import annotations
@@ -83,17 +84,19 @@ class Journal:
 
 
 class Renewal:
-    """A journal that is written. Each record is with the operating system when append() returns."""
+    """A journal that is written. Each record is with the operating system when append() returns. empty: it has none."""
 
     def __init__(self, path: Path, file: IO[bytes], target: Path, header: Header) -> None:
         self._path = path
         self._file = file
         self._target = target
         self._published = False
+        self.empty = True
         self._write(header.line_json())
 
     def append(self, entry: Record) -> None:
         self._write(entry.line_json())
+        self.empty = False
 
     def publish(self) -> None:
         """From now on this is the journal: all that the former one held is in it."""

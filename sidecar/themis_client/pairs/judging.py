@@ -5,23 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
+from themis_client import games
 from themis_client.aio import AsyncClient
+from themis_client.errors import DeadlineExceeded, Overloaded, ThemisError, Unavailable
 from themis_client.failure import Failure
 from themis_client.items import Item
 from themis_client.options import ScoreOptions
 from themis_client.pairs.prompt import Prompt
 from themis_client.pairs.record import Failed, Judged, Mark, Record
 from themis_client.results import Score
+from themis_client.rpc_errors import ITEM_STATUSES, concerns_items
 from themis_client.tournament import Standing, Tournament
 
 Found: TypeAlias = "Score | Standing | Failure"
 
+ALIVE_S = 10.0
+"""For a server to say that it's there, after a call ran out of time."""
+
 
 class Judging(Protocol):
     """One result per item, in their order. Raises ThemisError where nothing came back. path: how errors name the item
-    at a position."""
+    at a position. cost: prefills for so many items."""
 
     async def judge(self, items: Sequence[Item]) -> Sequence[Found]: ...
+
+    def cost(self, items: int) -> int: ...
 
     def path(self, position: int) -> str: ...
 
@@ -35,6 +43,9 @@ class ByScore:
 
     async def judge(self, items: Sequence[Item]) -> Sequence[Found]:
         return list(await self._client.score(items, options=self._options))
+
+    def cost(self, items: int) -> int:
+        return items
 
     def path(self, position: int) -> str:
         return f"items[{position}]"
@@ -51,8 +62,43 @@ class ByComparison:
         [found] = await self._client.tournament([items], self._tournament)
         return found
 
+    def cost(self, items: int) -> int:
+        """Each comparison in both orders."""
+        return 2 * len(games.schedule(items, self._tournament.rounds, self._tournament.seed))
+
     def path(self, position: int) -> str:
         return f"groups[0][{position}]"
+
+
+class RowJudge:
+    """What becomes of rows. client: tells whether its server is there."""
+
+    def __init__(self, judging: Judging, client: AsyncClient) -> None:
+        self._judging = judging
+        self._client = client
+
+    def cost(self, prompt: Prompt) -> int:
+        distinct = len(prompt.distinct)
+        return self._judging.cost(distinct) if distinct > 1 else 0
+
+    async def record(self, prompt: Prompt, line: int) -> Record:
+        """Raises ThemisError where the next prompt would fare no better: the server is away or has no room, or the
+        call as such is refused."""
+        try:
+            return await record_of(prompt, line, self._judging)
+        except ThemisError as error:
+            if isinstance(error, (Unavailable, Overloaded)) or not concerns_items(error):
+                raise
+            if isinstance(error, DeadlineExceeded):
+                await self._see_alive(error)
+            return Failed(line, prompt.id, ITEM_STATUSES[type(error)], str(error))
+
+    async def _see_alive(self, late: DeadlineExceeded) -> None:
+        """A call can run out of time for what it carries, and because nobody is there any more."""
+        try:
+            await self._client.describe(timeout_s=ALIVE_S)
+        except (DeadlineExceeded, Unavailable) as error:
+            raise Unavailable(f"{late}; nor did the server say within {ALIVE_S:g} s that it's there") from error
 
 
 async def record_of(prompt: Prompt, line: int, judging: Judging) -> Record:

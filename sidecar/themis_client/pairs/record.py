@@ -40,7 +40,7 @@ class Judged:
 @dataclass(frozen=True, slots=True)
 class Failed:
     """A row without pairs. responses: (position, status, error) of those that failed; none where the row could not
-    be read, so that none was judged."""
+    be read, so that none was judged, or where its call failed as a whole."""
 
     line: int
     id: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import subprocess
 import sys
@@ -14,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from themis_client.cli_input import Line
-from themis_client.errors import BadRequest, Unavailable
+from themis_client.errors import BadRequest, ServerFailed, Unavailable
 from themis_client.failure import Failure, Status
 from themis_client.pairs import record
 from themis_client.pairs.journal import Header, opened
 from themis_client.pairs.prompt import Prompt
 from themis_client.pairs.record import Failed, Judged, Mark, Record
-from themis_client.pairs.run import Run
+from themis_client.pairs.run import MOST_LOST, Run
 from themis_client.pairs.source import Row
 
 HEADER = Header("v1", "digest", {"by": "score", "min-margin": 0.1})
@@ -160,25 +161,42 @@ def rows(*numbers: int) -> list[Row]:
 
 
 class Judge:
-    """Lets rows finish in an order of its own: each waits for those in `after` it."""
+    """Lets rows finish in an order of its own: each waits for the one that `waits_for` names, for ever if there is no
+    such row. Those in `fails` stop the run, those in `lost` come to nothing."""
 
-    def __init__(self, waits_for: dict[int, int] | None = None, fails: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        waits_for: dict[int, int] | None = None,
+        fails: Sequence[int] = (),
+        lost: Sequence[int] = (),
+        prefills: int = 1,
+    ) -> None:
         self._waits_for = waits_for or {}
         self._fails = fails
+        self._lost = lost
+        self._prefills = prefills
         self._ended: dict[int, asyncio.Event] = {}
+        self.waiting = asyncio.Event()
         self.seen: list[int] = []
         self.most = 0
         self._under = 0
 
-    async def __call__(self, prompt: Prompt, line: int) -> Record:
+    def cost(self, prompt: Prompt) -> int:
+        return self._prefills
+
+    async def record(self, prompt: Prompt, line: int) -> Record:
         self.seen.append(line)
         self._under += 1
         self.most = max(self.most, self._under)
         try:
             if line in self._waits_for:
+                self.waiting.set()
                 await self._event(self._waits_for[line]).wait()
             if line in self._fails:
                 raise Unavailable(f"gone at {line}")
+            if line in self._lost:
+                return Failed(line, "", Status.ENGINE_ERROR, "it broke")
+            await asyncio.sleep(0)
             return Judged(line, (), f"of {line}")
         finally:
             self._under -= 1
@@ -210,6 +228,14 @@ async def test_no_more_than_the_window_are_under_way(tmp_path: Path) -> None:
     assert len(judge.seen) == 39
 
 
+@pytest.mark.parametrize(("prefills", "most"), [(1, 32), (8, 32), (56, 5), (255, 2), (256, 1), (5000, 1)])
+async def test_prompts_with_many_prefills_are_fewer_at_a_time(tmp_path: Path, prefills: int, most: int) -> None:
+    judge = Judge(prefills=prefills)
+    await judged(tmp_path / "j", rows(*range(1, 80)), judge, window=32)
+    assert judge.most == most
+    assert len(judge.seen) == 79
+
+
 async def test_what_was_finished_in_order_is_kept(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="gone at 3"):
         await judged(tmp_path / "j", rows(*range(1, 9)), Judge(fails=(3, 4, 5)))
@@ -239,6 +265,68 @@ async def test_a_try_to_cure_that_is_stopped_loses_nothing(tmp_path: Path) -> No
     with pytest.raises(Unavailable):
         await judged(tmp_path / "j", rows(1, 2, 3, 4), Judge(fails=(2,)))
     assert entries(tmp_path / "j") == [GOOD[0], CURABLE, Judged(3, (), "")]
+
+
+def left_to_cure(path: Path) -> list[Record]:
+    """Lines 1 to 6, of which all but 1 and 5 are to be judged again."""
+    left: list[Record] = [Failed(line, "", Status.OVERLOADED, "full") for line in range(1, 7)]
+    left[0], left[4] = Judged(1, (), ""), Judged(5, (), "")
+    fill(path, left)
+    return left
+
+
+async def test_what_was_cured_stays_cured_when_the_rest_cant_be(tmp_path: Path) -> None:
+    left = left_to_cure(tmp_path / "j")
+    with pytest.raises(Unavailable):
+        await judged(tmp_path / "j", rows(1, 2, 3, 4, 5, 6, 7), Judge({3: 4}, fails=(3,)))
+    assert entries(tmp_path / "j") == [left[0], Judged(2, (), "of 2"), left[2], Judged(4, (), "of 4"), *left[4:]]
+    judge = Judge()
+    await judged(tmp_path / "j", rows(1, 2, 3, 4, 5, 6, 7), judge)
+    assert judge.seen == [3, 6, 7]
+    assert [entry.line for entry in entries(tmp_path / "j")] == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_what_was_cured_stays_cured_when_the_time_is_over(tmp_path: Path) -> None:
+    left, judge = left_to_cure(tmp_path / "j"), Judge({3: 99})
+    run = asyncio.ensure_future(judged(tmp_path / "j", rows(1, 2, 3, 4, 5, 6, 7), judge, window=1))
+    await judge.waiting.wait()
+    run.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await run
+    assert entries(tmp_path / "j") == [left[0], Judged(2, (), "of 2"), *left[2:]]
+
+
+async def test_what_was_cured_stays_cured_when_the_first_new_row_stops_the_run(tmp_path: Path) -> None:
+    left = left_to_cure(tmp_path / "j")
+    with pytest.raises(Unavailable):
+        await judged(tmp_path / "j", rows(1, 2, 3, 4, 5, 6, 7), Judge(fails=(7,)), window=1)
+    cured = [Judged(line, (), f"of {line}") for line in (2, 3, 4)]
+    assert entries(tmp_path / "j") == [left[0], *cured, left[4], Judged(6, (), "of 6")]
+
+
+async def test_a_first_row_that_stops_the_run_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable):
+        await judged(tmp_path / "j", rows(1, 2), Judge(fails=(1,)))
+    assert not (tmp_path / "j").exists()
+
+
+async def test_rows_that_all_come_to_nothing_stop_the_run(tmp_path: Path) -> None:
+    source, told = (
+        rows(*range(1, 100)),
+        f"{MOST_LOST} prompts in a row failed, the last one, line {{}}, with ENGINE_ERROR",
+    )
+    for tries in (1, 2):  # those that are tried again in vain don't keep the second from going on
+        with pytest.raises(ServerFailed, match=told.format(tries * MOST_LOST)):
+            await judged(tmp_path / "j", source, Judge(lost=range(1, 100)))
+        assert [entry.line for entry in entries(tmp_path / "j")] == list(range(1, tries * MOST_LOST + 1))
+    await judged(tmp_path / "j", source, Judge())
+    assert all(isinstance(entry, Judged) for entry in entries(tmp_path / "j"))
+
+
+async def test_rows_that_come_to_nothing_now_and_then_stop_nothing(tmp_path: Path) -> None:
+    lost = [line for line in range(1, 100) if line % MOST_LOST]
+    await judged(tmp_path / "j", rows(*range(1, 100)), Judge(lost=lost))
+    assert [entry.line for entry in entries(tmp_path / "j") if isinstance(entry, Failed)] == lost
 
 
 async def test_a_row_that_cant_be_read_is_told_once(tmp_path: Path) -> None:
