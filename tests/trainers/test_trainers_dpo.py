@@ -10,26 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import pytest
 
 from tests.integration.sidecar_running import Running
 from tests.trainers import runs
-from tests.trainers.runs import CLEARLY, SEEDS, Run
+from tests.trainers.runs import Run
 
 RESPONSES, PAIRS = 8, 10  # of each prompt
 STEPS = 24
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_dpo_policy_learns_from_labelled_pairs(seed: int, judge: Running, tmp_path: Path) -> None:
-    run, control = Run(tmp_path / "judged", seed, STEPS), Run(tmp_path / "control", seed, STEPS)
-    model, tokenizer = run.policy()
-    before = runs.liked(model, tokenizer)
-    pairs = _labelled(runs.respond(model, tokenizer, seed=seed + 1, count=RESPONSES), judge.address, tmp_path)
-    learnt = _after(run, pairs)
-    order = random.Random(seed)
-    aimless = _after(control, pairs.map(lambda row: _turned(row) if order.random() < 0.5 else row))
-    assert learnt > max(before, aimless) + CLEARLY
+def test_dpo_policies_learn_from_labelled_pairs(judge: Running, tmp_path: Path) -> None:
+    def trained(run: Run) -> tuple[float, float, float]:
+        model, tokenizer = run.policy()
+        before = runs.liked(model, tokenizer)
+        responses = runs.respond(model, tokenizer, seed=run.seed + 1, count=RESPONSES)
+        pairs = _labelled(responses, judge.address, run.folder)
+        order = random.Random(run.seed)
+        turned = pairs.map(lambda row: _turned(row) if order.random() < 0.5 else row)
+        return before, _after(run, pairs), _after(run.control, turned)
+
+    runs.assert_learns(trained, tmp_path, STEPS)
 
 
 def test_dpo_takes_parquet_as_it_takes_json(judge: Running, tmp_path: Path) -> None:

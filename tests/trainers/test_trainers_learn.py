@@ -11,18 +11,12 @@ import pytest
 
 from tests.integration.sidecar_running import Running
 from tests.trainers import runs
-from tests.trainers.runs import CLEARLY, SEEDS, Run
+from tests.trainers.runs import Run
 from themis_client.adapters.trl import judge_reward, judge_reward_async, online_dpo_reward
 
 Train = Callable[[Run, Any], Any]
 
 
-def asynchronous(run: Run, reward: Any) -> Any:
-    """GRPO, whose rewards are awaited. The control is a plain function all the same."""
-    return runs.grpo(run, reward)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     ("train", "adapter"),
     [
@@ -32,14 +26,16 @@ def asynchronous(run: Run, reward: Any) -> Any:
         pytest.param(runs.online_dpo, online_dpo_reward, id="online-dpo"),
     ],
 )
-def test_policy_learns_what_the_judge_likes(
-    train: Train, adapter: Callable[[str], Any], seed: int, judge: Running, tmp_path: Path
+def test_policies_learn_what_the_judge_likes(
+    train: Train, adapter: Callable[[str], Any], judge: Running, tmp_path: Path
 ) -> None:
-    run, control = Run(tmp_path / "judged", seed), Run(tmp_path / "control", seed)
-    before = runs.liked(*run.policy())
-    learnt = _after(train, run, adapter(judge.address))
-    aimless = _after(train, control, runs.shuffled(judge_reward(judge.address), seed))
-    assert learnt > max(before, aimless) + CLEARLY
+    def trained(run: Run) -> tuple[float, float, float]:
+        before = runs.liked(*run.policy())
+        learnt = _after(train, run, adapter(judge.address))
+        control = runs.shuffled(judge_reward(judge.address), run.seed)
+        return before, learnt, _after(train, run.control, control)
+
+    runs.assert_learns(trained, tmp_path)
 
 
 def _after(train: Train, run: Run, reward: Any) -> float:

@@ -11,7 +11,7 @@ import torch
 
 from tests.integration.sidecar_running import Running
 from tests.trainers import runs
-from tests.trainers.runs import CLEARLY, SEEDS, Run
+from tests.trainers.runs import Run
 from tests.trainers.test_trainers_examples import assert_example_runs
 from themis_chat.templates import by_name
 from themis_client.adapters.trl_ppo import PpoReward
@@ -26,17 +26,16 @@ def _little_garbage() -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_ppo_policy_learns_what_the_judge_likes(seed: int, judge: Running, tmp_path: Path) -> None:
-    run, control = Run(tmp_path / "judged", seed), Run(tmp_path / "control", seed)
-    model, tokenizer = run.policy()
-    before = runs.liked(model, tokenizer)
-    reward = PpoReward(
-        judge.address, tokenizer, marker="<|im_start|>assistant\n", template=by_name("chatml"), which="first"
-    )
-    learnt = _after(run, reward)
-    aimless = _after(control, runs.ShuffledModel(reward, seed))
-    assert learnt > max(before, aimless) + CLEARLY
+def test_ppo_policies_learn_what_the_judge_likes(judge: Running, tmp_path: Path) -> None:
+    def trained(run: Run) -> tuple[float, float, float]:
+        model, tokenizer = run.policy()
+        before = runs.liked(model, tokenizer)
+        reward = PpoReward(
+            judge.address, tokenizer, marker="<|im_start|>assistant\n", template=by_name("chatml"), which="first"
+        )
+        return before, _after(run, reward), _after(run.control, runs.ShuffledModel(reward, run.seed))
+
+    runs.assert_learns(trained, tmp_path)
 
 
 def _after(run: Run, reward: torch.nn.Module) -> float:
