@@ -16,8 +16,8 @@ from tests.trainers.vowels import liking
 RewardFunction = Callable[..., list[float | None]]
 
 SEEDS = (0, 1, 2)
-# What policies' liking must have gained over their controls', on the mean of all seeds. Policies that learn gain 0.4 and
-# more on each; single ones that don't were seen to drift by as much as 0.3 either way.
+# What policies' liking must have gained over their controls', on the mean of all seeds. Policies that learn gain 0.4
+# and more on each; single ones that don't were seen to drift by as much as 0.3 either way.
 CLEARLY = 0.25
 RESPONSE_TOKENS = 12
 PROMPTS = 16
