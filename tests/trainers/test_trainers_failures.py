@@ -24,42 +24,33 @@ from themis_client.adapters import RewardSettings
 from themis_client.adapters.errors import RewardMissing
 from themis_client.adapters.trl import judge_reward
 
-KILLED_AT = 3  # the call that meets no server
-
-
-class Killable:
-    """A judge that is killed when `kill` is called, and comes back on its port where `back`."""
-
-    def __init__(self, folder: Path, back: bool, stack: ExitStack) -> None:
-        self._folder, self._back, self._stack = folder, back, stack
-        self._port = free_port()
-        self._running = stack.enter_context(vowel_judge(folder / "first", port=self._port))
-        self._starting = stack.enter_context(ThreadPoolExecutor(1))
-
-    @property
-    def address(self) -> str:
-        return self._running.address
-
-    def kill(self, call: int) -> None:
-        if call != KILLED_AT:
-            return
-        self._running.send(signal.SIGKILL)
-        self._running.process.wait()
-        if self._back:
-            again = vowel_judge(self._folder / "second", port=self._port)
-            self._starting.submit(self._stack.enter_context, again)
+CALLS = 3  # that are answered; the server is gone in the middle of the next one
+ITEMS = 32  # of each call
 
 
 @contextmanager
-def killable(folder: Path, back: bool) -> Iterator[Killable]:
+def dying(folder: Path, back: bool) -> Iterator[str]:
+    """The address of a judge that dies in the middle of a call, and comes back there where `back`."""
+    port = free_port()
+    dies_at = {"VOWEL_JUDGE_DIES_AT": str(CALLS * ITEMS + ITEMS // 2)}
     with ExitStack() as stack:
-        yield Killable(folder, back, stack)
+        successor = stack.enter_context(ThreadPoolExecutor(1))
+        first = stack.enter_context(vowel_judge(folder / "first", port=port, environment=dies_at))
+
+        def follow() -> None:
+            first.process.wait()
+            stack.enter_context(vowel_judge(folder / "second", port=port))
+
+        if back:
+            successor.submit(follow)
+        yield first.address
+        assert first.process.wait(0) == -signal.SIGKILL
 
 
 def test_run_goes_on_when_the_server_comes_back(tmp_path: Path) -> None:
     run = Run(tmp_path, seed=0, steps=6)
-    with killable(tmp_path, back=True) as judge:
-        rewards = Watched(judge_reward(judge.address), before=judge.kill)
+    with dying(tmp_path, back=True) as address:
+        rewards = Watched(judge_reward(address))
         trainer = runs.grpo(run, rewards)
         trainer.train()
     assert trainer.state.global_step == run.steps
@@ -70,13 +61,13 @@ def test_run_goes_on_when_the_server_comes_back(tmp_path: Path) -> None:
 
 def test_run_stops_with_a_clear_error_when_it_does_not(tmp_path: Path) -> None:
     run = Run(tmp_path, seed=0, steps=6)
-    with killable(tmp_path, back=False) as judge:
+    with dying(tmp_path, back=False) as address:
         few = RetryPolicy(attempts=3, base_s=0.1)
-        rewards = Watched(judge_reward(RewardSettings(judge.address, timeout_s=60.0, retry=few)), before=judge.kill)
+        rewards = Watched(judge_reward(RewardSettings(address, timeout_s=60.0, retry=few)))
         trainer = runs.grpo(run, rewards)
         with pytest.raises(RewardMissing, match=r"32 of 32 completions have no reward.*UNAVAILABLE"):
             trainer.train()
-    assert trainer.state.global_step == KILLED_AT
+    assert trainer.state.global_step == CALLS
     _assert_the_judges_own(rewards)
     assert _logged(trainer, "reward") == pytest.approx(_means(rewards), abs=1e-6)
 

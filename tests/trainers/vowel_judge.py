@@ -1,13 +1,13 @@
 """The real server as a process of its own, around the real judge on an engine that likes vowels and computes nothing:
-equal responses get equal scores, and a test knows which. With VOWEL_JUDGE_DELAY_S in the environment it takes that long
-for each item."""
+equal responses get equal scores, and a test knows which. With VOWEL_JUDGE_DIES_AT=N in the environment it is gone, as
+by SIGKILL, while it rates its response number N."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -41,16 +41,18 @@ class VowelEngine:
     tokenizer = None
     failure: str | None = None
 
-    def __init__(self, delay_s: float) -> None:
-        self._delay_s = delay_s
+    def __init__(self, dies_at: int) -> None:
+        self._left = dies_at
 
     async def load(self) -> None: ...
 
     async def unload(self) -> None: ...
 
     async def label_logprobs(self, prompt: Prompt, labels: Labels, deadline: Deadline = NO_DEADLINE) -> LabelScores:
-        await asyncio.sleep(self._delay_s)
         responses = [text for _, _, text in RESPONSE.findall(prompt.text)]
+        self._left -= bool(responses)
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
         if any(UNJUDGED in response for response in responses):
             return LabelScores((IMPOSSIBLE,) * len(labels.texts))
         likings = [liking(response) for response in responses]
@@ -79,7 +81,7 @@ def _log(chance: float) -> float:
 def main() -> None:
     launch = read_command_line(sys.argv[1:])
     with open_telemetry(launch.config.tracing, "1.2.3") as telemetry:
-        serve(Judge(VowelEngine(float(os.environ.get("VOWEL_JUDGE_DELAY_S", "0")))), launch, telemetry)
+        serve(Judge(VowelEngine(int(os.environ.get("VOWEL_JUDGE_DIES_AT", "-1")))), launch, telemetry)
 
 
 if __name__ == "__main__":

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from tests.trainers.vowels import UNJUDGED
 
 
 class Watched:
-    """`texts` and `values` hold the responses and rewards of each call that returned. before: called with the number
-    of the call, from 0 on, before the adapter is."""
+    """`texts` and `values` hold the responses and rewards of each call that returned."""
 
-    def __init__(self, rewards: Any, before: Callable[[int], None] = lambda _call: None) -> None:
+    def __init__(self, rewards: Any) -> None:
         self.__name__ = rewards.__name__
         self._rewards = rewards
-        self._before = before
-        self._calls = 0
         self.texts: list[list[str]] = []
         self.values: list[list[float | None]] = []
 
     def __call__(self, *, completions: list[Any], **batch: Any) -> list[float | None]:
-        self._before(self._calls)
-        self._calls += 1
         values: list[float | None] = self._rewards(completions=completions, **batch)
         self.texts.append([completion[0]["content"] for completion in completions])
         self.values.append(values)
