@@ -16,7 +16,7 @@ from themis_client.adapters.trl import judge_reward
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = arguments("GRPO with the judge's scores as rewards", argv, steps=20)
+    args = arguments("GRPO with the judge's scores as rewards", argv, steps=12)
     model, tokenizer = policy(args.policy)
     trainer = GRPOTrainer(
         model=model,

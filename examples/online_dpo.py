@@ -14,7 +14,7 @@ from themis_client.adapters.trl import online_dpo_reward
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = arguments("online DPO with preferences from the judge's scores", argv, steps=20)
+    args = arguments("online DPO with preferences from the judge's scores", argv, steps=12)
     model, tokenizer = policy(args.policy)
     trainer = OnlineDPOTrainer(
         model=model,

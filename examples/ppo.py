@@ -19,7 +19,7 @@ EPISODES = 8  # a step
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = arguments("PPO with the judge as reward model", argv, steps=10)
+    args = arguments("PPO with the judge as reward model", argv, steps=6)
     model, tokenizer = policy(args.policy)
     model.generation_config.min_new_tokens = 4  # an empty response can't be judged, and would stop the run
     value_model = AutoModelForSequenceClassification.from_pretrained(
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             total_episodes=EPISODES * args.steps,
             per_device_train_batch_size=EPISODES,
             num_mini_batches=1,
-            num_ppo_epochs=1,
+            num_ppo_epochs=2,
             num_sample_generations=0,
             response_length=48,
             stop_token="eos",

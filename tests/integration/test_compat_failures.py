@@ -244,6 +244,18 @@ async def test_a_draining_server_finishes_calls_and_takes_no_others() -> None:
         assert await draining
 
 
+async def test_calls_wait_while_one_judge_is_exchanged_for_another() -> None:
+    async with compat() as served:
+        served.parts.judging.residents.pause()
+        first = asyncio.create_task(served.post("/rm", GOOD))
+        await until(lambda: served.parts.judging.holding.calls == 1)
+        late = await served.post("/rm", GOOD, headers={TIMEOUT: "0.1"})
+        assert error(late) == (504, "DEADLINE_EXCEEDED", None)
+        assert served.judge.started == []
+        served.parts.judging.residents.resume()
+        assert (await first).json() == 1.0
+
+
 async def test_callers_need_their_token_here_too(tmp_path: Path) -> None:
     callers = write_callers(
         tmp_path / "callers.yaml", entry("trainer", "token-1", limits={"max_calls": 1}), entry("other", "token-2")

@@ -53,7 +53,7 @@ def write_policy(folder: Path, seed: int) -> Path:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
+        model = LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
     model.generation_config.suppress_tokens = reader.convert_tokens_to_ids(list(UNSAID))
     model.generation_config.min_new_tokens = 1
     model.save_pretrained(folder)

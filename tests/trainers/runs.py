@@ -16,8 +16,8 @@ from tests.trainers.vowels import liking
 RewardFunction = Callable[..., list[float | None]]
 
 SEEDS = (0, 1, 2)
-# What a policy's liking must have gained over a control's. Policies that learn gain 0.35 and more; those that don't
-# were seen to drift by 0.25 on one seed, and not on three.
+# What a policy's liking must have gained over a control's. Policies that learn gain 0.4 and more; those that don't were
+# seen to drift apart by as much as 0.3, though never on three seeds.
 CLEARLY = 0.25
 RESPONSE_TOKENS = 12
 PROMPTS = 16
@@ -29,7 +29,7 @@ class Run:
 
     folder: Path
     seed: int
-    steps: int = 12
+    steps: int = 18
 
     def policy(self) -> tuple[Any, Any]:
         """Model and tokenizer as they are before it."""

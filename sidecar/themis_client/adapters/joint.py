@@ -23,7 +23,7 @@ class JointRewarder:
 
     def __init__(self, settings: RewardSettings, name: str) -> None:
         self.rewarder = Rewarder(settings)
-        self._ranks = Ranks(name, settings.ranks_wait_s)
+        self._ranks = Ranks(name, settings.for_ranks_s)
         self._agreed = False
 
     @property

@@ -18,6 +18,8 @@ from themis_client.options import RatingMode, ReasoningPolicy, ScoreOptions, Tru
 from themis_client.retry import RetryPolicy
 from themis_client.tournament import Tournament
 
+RANKS_MARGIN_S = 600.0
+
 OnFailure: TypeAlias = Literal["raise", "none"] | float
 """What a sample without a score becomes: the call raises, None, or the number that is written here."""
 
@@ -120,14 +122,15 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True)
 class RewardSettings:
-    """target, version, tls, token_file, retry: as in Client. timeout_s: for all scores of a call, retries included.
+    """target, version, tls, token_file, retry: as in Client, but that retries last as long as the call may: a judge
+    that restarts costs a step some minutes, not the run. timeout_s: for all scores of a call, retries included.
 
     run: a name by which the processes of one run agree on one judge version, and hold it; it needs servers with a
     store of versions. Without it each process pins what is current at its first call.
     truncated: what a completion becomes that was cut at its token limit: judged like any other ("judge"), a failure
     with the status TRUNCATED ("fail"), or judged with a penalty.
-    ranks_wait_s: how long a rank waits for the others at the end of a call, to fail together with them; longer than
-    timeout_s.
+    ranks_wait_s: how long a rank waits for the others at the end of a call, to fail together with them: longer than
+    timeout_s, or a slow rank would pass for a dead one; None is ten minutes more.
     """
 
     target: str = DEFAULT_TARGET
@@ -144,8 +147,8 @@ class RewardSettings:
     clip: tuple[float, float] | None = None
     tls: Tls | None = None
     token_file: PathLike | None = None
-    retry: RetryPolicy = RetryPolicy()  # noqa: RUF009 - frozen
-    ranks_wait_s: float = 600.0
+    retry: RetryPolicy = RetryPolicy(attempts=100)  # noqa: RUF009 - frozen
+    ranks_wait_s: float | None = None
 
     def __post_init__(self) -> None:
         names = [part.name for part in self.parts]
@@ -159,11 +162,17 @@ class RewardSettings:
             raise ValueError('truncated: "judge", "fail" or a TruncationPenalty is needed')
         if self.clip is not None and not self.clip[0] < self.clip[1]:
             raise ValueError("clip: the lower bound comes first")
-        for value, name in ((self.timeout_s, "timeout_s"), (self.ranks_wait_s, "ranks_wait_s")):
-            _finite(value, name)
-            if value <= 0:
-                raise ValueError(f"{name}: seconds, more than 0, are needed")
-        if self.ranks_wait_s <= self.timeout_s:
-            raise ValueError("ranks_wait_s: has to be longer than timeout_s, or a slow rank passes for a dead one")
+        _finite(self.timeout_s, "timeout_s")
+        if self.timeout_s <= 0:
+            raise ValueError("timeout_s: seconds, more than 0, are needed")
+        if self.ranks_wait_s is not None:
+            _finite(self.ranks_wait_s, "ranks_wait_s")
+            if self.ranks_wait_s <= self.timeout_s:
+                raise ValueError("ranks_wait_s: has to be longer than timeout_s")
         if self.run and self.version is not None:
             raise ValueError("run: the processes of a run agree on a version, so none can be pinned beside it")
+
+    @property
+    def for_ranks_s(self) -> float:
+        """How long a rank waits for the others, in seconds."""
+        return self.timeout_s + RANKS_MARGIN_S if self.ranks_wait_s is None else self.ranks_wait_s

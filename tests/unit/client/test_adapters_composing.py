@@ -156,6 +156,11 @@ def test_without_thinking_the_tags_are_text() -> None:
     assert read.item.response.messages[0].parts == (Text("<think>why"),)
 
 
+def test_ranks_wait_longer_than_a_call_takes() -> None:
+    assert RewardSettings(timeout_s=30.0).for_ranks_s == 630.0
+    assert RewardSettings(timeout_s=30.0, ranks_wait_s=40.0).for_ranks_s == 40.0
+
+
 def test_settings_refuse_what_can_not_be_meant() -> None:
     for wrong in (
         {"parts": ()},

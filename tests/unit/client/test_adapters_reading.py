@@ -118,7 +118,7 @@ def test_nothing_said_is_the_defaults() -> None:
         ({"thinking": {"opened": "false"}}, r"^thinking: .*opened: true or false"),
         ({"clip": [0, 1, 5]}, r"^clip: a list of two"),
         ({"clip": [1, 0]}, r"^clip: the lower bound"),
-        ({"timeout_s": 900}, r"^ranks_wait_s: has to be longer"),
+        ({"timeout_s": 900, "ranks_wait_s": 600}, r"^ranks_wait_s: has to be longer"),
         ({"parts": [{"tournament": {}, "truncation": "response_end"}]}, r"^parts\[0\]: .* a tournament compares"),
         ({"length": {"free_tokens": 1}}, r"^length: .*full_tokens"),
         ({"on_failure": "zero"}, r"^on_failure: a finite number"),
