@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -50,7 +54,7 @@ async def test_a_batch_gets_a_tensor_and_ends_its_episodes(adapter: Any) -> None
         metadata = [{"ground_truth": "x"}, {}, None]
         found = await stepped(made, [log(text) for text in texts], metadata)
         shown = await stepped(made, [log("ab")], None, True)
-        batch, metrics = made.global_post_process_and_metrics({"message_log": []})
+        assert made.global_post_process_and_metrics({"message_log": []}) == ({"message_log": []}, {})
     assert isinstance(found, EnvironmentReturn)
     assert (found.rewards.dtype, found.rewards.device.type, found.rewards.shape) == (torch.float32, "cpu", (3,))
     assert found.rewards.tolist() == pytest.approx(shares(texts))
@@ -63,7 +67,6 @@ async def test_a_batch_gets_a_tensor_and_ends_its_episodes(adapter: Any) -> None
     assert (found.answers, shown.answers) == (None, ["ab"])
     by_text = {answer(item): item for item in judge.items}
     assert [by_text[text].reference for text in texts] == ["x", None, None]
-    assert (batch, metrics["themis/score/judge"]) == ({"message_log": []}, 0.5)
     assert (await asyncio.to_thread(made.step, [], [])).rewards.shape == (0,)
 
 
@@ -103,6 +106,7 @@ async def test_plain_messages_stay_as_they_are_and_reasoning_that_was_opened_is_
         (log("OFF_FORMAT"), "judge: OFF_FORMAT"),
         (log("a", {"role": "user", "content": "Why?"}), "INVALID: prompt, character 0"),
         ([{"role": "user", "content": USER}], "INVALID: messages: the policy's reply"),
+        (log("<think>a"), "NO_ANSWER"),
     ],
 )
 async def test_a_sample_without_a_score_raises_or_is_the_named_number(sample: Any, reason: str, adapter: Any) -> None:
@@ -122,6 +126,43 @@ async def test_a_server_that_is_away_or_late_gives_no_number(adapter: Any) -> No
         await asyncio.wait_for(judge.until(lambda: judge.cancelled == ["hold"]), 20)
     with pytest.raises(RewardMissing, match="UNAVAILABLE"):
         await stepped(made, [log("a")])
+
+
+async def test_each_step_is_a_line_of_the_log_that_tells_of_fallbacks_and_of_no_text(
+    adapter: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger=adapter.__name__)
+    thinking = {"no_answer": -2.0}
+    async with serving(LetterJudge()) as served:
+        made = environment(adapter, served.address, on_failure=-1.0, thinking=thinking, clip=[0.0, 0.5])
+        for texts in (["a", "ab"], ["OFF_FORMAT", "OFF_FORMAT"], ["<think>hm", "b"], []):
+            await stepped(made, [log(text) for text in texts])
+        with pytest.raises(RewardMissing):
+            await stepped(environment(adapter, served.address), [log("OFF_FORMAT")])
+    told = [(record.levelname, json.loads(record.getMessage())) for record in caplog.records]
+    step = {"event": "themis_step", "samples": 2, "failed_share": 0.0, "named_share": 0.0, "truncated_share": 0.0}
+    assert told == [
+        ("INFO", step | {"score/judge": 0.75, "clipped_share": 0.5}),
+        ("WARNING", step | {"score/judge": None, "failed_share": 1.0, "clipped_share": None}),
+        ("WARNING", step | {"score/judge": 0.0, "named_share": 0.5, "clipped_share": 0.0}),
+        ("WARNING", {name: step[name] for name in step} | {"samples": 1, "score/judge": None, "failed_share": 1.0}),
+    ]
+
+
+async def test_steps_run_side_by_side_and_decide_on_a_version_once(adapter: Any) -> None:
+    count = 16
+    judge = LetterJudge()
+    async with serving(judge) as served:
+        made = environment(adapter, served.address)
+        with ThreadPoolExecutor(count) as pool:  # as Ray runs an actor with max_concurrency
+            loop = asyncio.get_running_loop()
+            calls = [loop.run_in_executor(pool, made.step, [log("hold")], [None]) for _ in range(count)]
+            await asyncio.wait_for(judge.until(lambda: len(judge.started) == count), 20)
+            judge.released.set()
+            found = await asyncio.gather(*calls)
+    assert [one.rewards.tolist() for one in found] == [[0.0]] * count
+    # The client that decides asks for the version, and the one that scores whether the server speaks its contract.
+    assert Counter(line["method"] for line in served.lines("call")) == {"Describe": 2, "Score": count}
 
 
 @pytest.mark.parametrize(
@@ -147,4 +188,4 @@ def test_it_registers_itself_with_a_python_environment() -> None:
         options = adapter.ThemisEnvironment.options
     actor = "themis_client.adapters.nemo_rl.ThemisEnvironment"
     assert (environments, registry) == ({"themis": actor}, {actor: sys.executable})
-    assert options == {"max_restarts": -1, "max_task_retries": -1}
+    assert options == {"max_restarts": -1, "max_task_retries": -1, "max_concurrency": 512}

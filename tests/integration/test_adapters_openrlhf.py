@@ -87,6 +87,13 @@ async def test_a_batch_gets_a_number_each_as_up_to_0_9(environment: Any) -> None
     assert {value.shape for value in empty["extra_logs"].values()} == {(0,)}
 
 
+async def test_a_label_that_is_no_reference_fails_its_own_sample(environment: Any) -> None:
+    async with serving(LetterJudge()) as served:
+        environment(served.address, on_failure=-1.0)
+        told = await called(["a", "a", "a"], ["x", {"target": ["x"]}, 7])
+    assert told["rewards"].tolist() == [1.0, -1.0, 1.0]
+
+
 async def test_threads_that_come_at_once_share_a_client(environment: Any) -> None:
     judge = LetterJudge()
     texts = ["a" * n + "b" for n in range(24)]

@@ -37,10 +37,11 @@ class Sample:
     prompt: str | list[dict[str, str]] = PROMPT
     response: str = ""
     response_length: int = 3
-    label: str | None = None
+    label: Any = None
     group_index: int | None = None
     status: Status = Status.COMPLETED
     metadata: dict[str, Any] = field(default_factory=dict)
+    multimodal_inputs: dict[str, Any] | None = None
 
 
 @pytest.fixture
@@ -61,7 +62,9 @@ async def test_a_sample_alone_gets_a_number(environment: Any) -> None:
         environment(served.address)
         assert await reward(ARGS, Sample(response="ab<|im_end|>", label="a", group_index=3)) == 0.5
         chat = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Why?"}]
-        assert await reward(ARGS, Sample(prompt=chat, response="aaab<|im_end|>"), evaluation=True) == 0.75
+        unseen = {"images": None, "videos": None}  # what a processor leaves of a prompt that is text
+        asked = Sample(prompt=chat, response="aaab<|im_end|>", multimodal_inputs=unseen)
+        assert await reward(ARGS, asked, evaluation=True) == 0.75
     assert [answer(item) for item in judge.items] == ["ab", "aaab"]
     assert [item.reference for item in judge.items] == ["a", None]
     assert [[turn.role for turn in item.messages] for item in judge.items] == [["user"], ["system", "user"]]
@@ -94,6 +97,8 @@ async def test_with_a_reward_key_the_version_goes_with_the_number(environment: A
         (Sample(prompt="Why?", response="a"), "INVALID: prompt, character 0"),
         (Sample(response="a", status=Status.ABORTED), "INVALID: response: .*aborted"),
         (Sample(response="a", status=Status.FAILED), "INVALID: response: .*failed"),
+        (Sample(response="a", label=["x"]), "INVALID: reference: .*not list"),
+        (Sample(response="a", multimodal_inputs={"images": [b"x"], "videos": None}), "UNSUPPORTED: .*: images$"),
     ],
 )
 async def test_a_sample_without_a_score_raises_or_is_the_named_number(

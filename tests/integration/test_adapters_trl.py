@@ -95,6 +95,18 @@ async def test_a_missing_column_is_named() -> None:
             await called(reward, prompts=["q"], completions=["a"], solution=["x"])
 
 
+async def test_a_column_may_hold_numbers_and_what_is_no_reference_fails_its_own_sample() -> None:
+    judge = LetterJudge()
+    logs = Logs()
+    async with serving(judge) as served:
+        reward = judge_reward(settings(served.address, on_failure="none"), reference="answer")
+        answers = [7, 0.5, "", None, math.nan, {"target": ["x"]}]
+        rewards = await called(reward, prompts=["q"] * 6, completions=["a"] * 6, answer=answers, **logs.arguments())
+    assert rewards == [1.0, 1.0, 1.0, 1.0, None, None]
+    assert sorted(str(item.reference) for item in judge.items) == ["0.5", "7", "None", "None"]
+    assert logs.extra["judge/status"] == ["OK"] * 4 + ["INVALID"] * 2
+
+
 async def test_failed_completions_raise_by_default() -> None:
     async with serving(LetterJudge()) as served:
         reward = judge_reward(settings(served.address))

@@ -8,7 +8,12 @@ from typing import Any
 from themis_client.adapters.run_version import Pinned, version_of_run
 from themis_client.adapters.settings import JudgePart, RewardSettings
 from themis_client.client import Client
+from themis_client.replicas import ReplicaPolicy
 from themis_client.versions import LeasePolicy
+
+CALLS = 64
+"""At a time, per replica. Trainers that send samples one by one make a call of each, and the server batches what it
+has: the client's own few, meant for calls of many items, would keep those batches small."""
 
 
 class Judges:
@@ -68,6 +73,7 @@ class Judges:
             timeout_s=settings.timeout_s,
             retry=settings.retry,
             tls=settings.tls,
+            replicas=ReplicaPolicy(calls=CALLS),
             token_file=settings.token_file,
             lease=LeasePolicy(settings.run) if pinned.leased else None,
         )

@@ -21,6 +21,10 @@ with it in a Ray actor by hand, a training was not.
 from __future__ import annotations
 
 import functools
+import json
+import logging
+import math
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,10 +37,11 @@ from nemo_rl.environments.utils import register_env
 
 from themis_chat.templates import Prompt, Template, Unreadable
 from themis_client.adapters.reading import read_settings
-from themis_client.adapters.rewarder import Rewarder
-from themis_client.adapters.sample import Sample, sample
+from themis_client.adapters.reward import Outcome
+from themis_client.adapters.rewarder import Read, Rewarder
+from themis_client.adapters.sample import Sample, reference_of, sample
 from themis_client.adapters.settings import Thinking
-from themis_client.adapters.templated import PLAIN, opened, reference_of, template_of, turns
+from themis_client.adapters.templated import PLAIN, opened, template_of, turns
 from themis_client.adapters.unmasked import Trainer, read, settled
 from themis_client.errors import InvalidItem
 
@@ -55,7 +60,8 @@ class Environment(EnvironmentInterface):  # type: ignore[misc]
         self._template = None if config["template"] == PLAIN else template_of(config["template"], "template")
         self._reference = config.get("reference")
         self._rewarder = Rewarder(TRAINER.fit(read_settings(config.get("reward", {}))))
-        self._metrics: dict[str, float] = {}
+        self._pinning = threading.Lock()
+        self._logger = logging.getLogger(__name__)
 
     def step(
         self,
@@ -67,9 +73,8 @@ class Environment(EnvironmentInterface):  # type: ignore[misc]
         ThemisError."""
         rows = zip(message_log_batch, metadata, strict=True)
         batch = [read(functools.partial(self._sample, *row)) for row in rows]
-        found = self._rewarder.outcomes(batch) if batch else []
+        found = self._outcomes(batch) if batch else []
         rewards = settled(self._rewarder, found)
-        self._metrics = self._rewarder.metrics(found)
         count = len(rewards)
         return EnvironmentReturn(
             observations=[dict(OBSERVATION) for _ in rewards],
@@ -81,11 +86,21 @@ class Environment(EnvironmentInterface):  # type: ignore[misc]
         )
 
     def global_post_process_and_metrics(self, batch: Any) -> tuple[Any, dict[str, float]]:
-        """The batch as it is, and the figures of the last step."""
-        return batch, {f"{NAME}/{name}": value for name, value in self._metrics.items()}
+        """The batch as it is. NeMo-RL asks for this method and never calls it: the figures are in the log."""
+        return batch, {}
 
     def shutdown(self) -> None:
         """Nothing to give back: the client ends with the actor's process."""
+
+    def _outcomes(self, batch: Sequence[Read]) -> list[Outcome]:
+        with self._pinning:  # of hundreds of first calls one decides on the judge version; the others find it
+            self._rewarder.judges.pin()
+        found = self._rewarder.outcomes(batch)
+        told = self._rewarder.metrics(found)
+        # A fallback looks like any other reward in NeMo-RL's own figures.
+        amiss = told["failed_share"] > 0 or told["named_share"] > 0
+        self._logger.log(logging.WARNING if amiss else logging.INFO, "%s", _line(len(found), told))
+        return found
 
     def _sample(self, log: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] | None) -> Sample:
         *asked, reply = log
@@ -99,7 +114,10 @@ class Environment(EnvironmentInterface):  # type: ignore[misc]
         return sample(prompt, str(reply["content"]), thinking, reference=reference_of(label))
 
 
-ThemisEnvironment = ray.remote(max_restarts=-1, max_task_retries=-1)(Environment)
+MAX_CONCURRENCY = 512
+"""Asynchronous rollouts make a step of each sample, and a step waits for the judge, which batches what meets there."""
+
+ThemisEnvironment = ray.remote(max_restarts=-1, max_task_retries=-1, max_concurrency=MAX_CONCURRENCY)(Environment)
 """The actor. Scoring has no state, so that one which died is made anew and its call made again."""
 
 
@@ -108,6 +126,12 @@ def register() -> None:
     actor = f"{__name__}.ThemisEnvironment"
     ACTOR_ENVIRONMENT_REGISTRY[actor] = PY_EXECUTABLES.SYSTEM
     register_env(NAME, actor)
+
+
+def _line(samples: int, told: Mapping[str, float]) -> str:
+    """A step as JSON, which has no NaN."""
+    figures = {name: None if math.isnan(value) else value for name, value in told.items()}
+    return json.dumps({"event": "themis_step", "samples": samples, **figures})
 
 
 def _apart(

@@ -23,7 +23,9 @@ from themis_chat.templates import Template
 from themis_client.adapters.by_environment import entry_for
 from themis_client.adapters.reward import Outcome, Reward
 from themis_client.adapters.rewarder import Rewarder
-from themis_client.adapters.templated import ends_turns, queried, reference_of
+from themis_client.adapters.sample import Sample, reference_of
+from themis_client.adapters.settings import Thinking
+from themis_client.adapters.templated import ends_turns, queried
 from themis_client.adapters.unmasked import Trainer, read, settled
 
 
@@ -38,8 +40,8 @@ def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence
 
     entry = entry_for(_trainer, os.environ)
     thinking = entry.rewarder.settings.thinking
-    rows = zip(queries, prompts, map(reference_of, labels), strict=True)
-    batch = [read(functools.partial(queried, entry.template, thinking, *row)) for row in rows]
+    rows = zip(queries, prompts, labels, strict=True)
+    batch = [read(functools.partial(_sample, entry.template, thinking, *row)) for row in rows]
     found = entry.rewarder.outcomes(batch) if batch else []
     tensor = functools.partial(torch.tensor, dtype=torch.float32)
     return {
@@ -51,6 +53,10 @@ def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence
 
 def _trainer(template: Template) -> Trainer:
     return Trainer("OpenRLHF", cut=ends_turns(template), length=False, groups=False)
+
+
+def _sample(template: Template, thinking: Thinking | None, query: str, prompt: str, label: Any) -> Sample:
+    return queried(template, thinking, query, prompt, reference_of(label))
 
 
 def _unit(outcome: Outcome, rewarder: Rewarder) -> float:

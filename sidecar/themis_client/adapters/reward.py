@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import ClassVar, TypeAlias
 
 from themis_client.failure import Failure
 
@@ -28,6 +29,11 @@ class Reward:
     versions: Mapping[str, str] = field(default_factory=dict)
     named: str = ""
 
+    @property
+    def status(self) -> str:
+        """What stands for it in a trainer's log."""
+        return self.named or "OK"
+
     def __float__(self) -> float:
         return self.value
 
@@ -41,6 +47,9 @@ class NoReward:
     error: str
     part: str = ""
     truncated: bool = False
+
+    scores: ClassVar[Mapping[str, float]] = MappingProxyType({})
+    versions: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     @classmethod
     def of(cls, failure: Failure, part: str) -> NoReward:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,7 @@ from themis_chat.think import Thought, split
 from themis_client import parse
 from themis_client.adapters.settings import Thinking
 from themis_client.content import FinishReason, Message, Part, Reasoning, Response, Text
+from themis_client.errors import InvalidItem
 from themis_client.items import Item
 from themis_client.parse import ConversationLike
 
@@ -54,6 +56,18 @@ def sample(
         group=group,
     )
     return Sample(item, completion_tokens, answered)
+
+
+def reference_of(label: Any) -> str | None:
+    """A data set's label as the judge's reference: a text or a number. Trainers write an empty text where there is
+    none. Raises InvalidItem for anything else, which a judge would read in Python's spelling."""
+    if label is None or isinstance(label, str):
+        return label or None
+    if isinstance(label, bool) or not isinstance(label, (int, float)):
+        raise InvalidItem("reference", f"a text or a number is needed, not {type(label).__name__}")
+    if not math.isfinite(label):
+        raise InvalidItem("reference", "a text or a finite number is needed")
+    return str(label)
 
 
 def _thought(messages: Sequence[Message], thinking: Thinking) -> tuple[tuple[Message, ...], bool]:

@@ -21,9 +21,11 @@ from typing import Any
 
 from themis_chat.templates import Prompt, Template
 from themis_client.adapters.by_environment import entry_for
-from themis_client.adapters.sample import Sample, sample
+from themis_client.adapters.reward import NoReward
+from themis_client.adapters.rewarder import Read
+from themis_client.adapters.sample import Sample, reference_of, sample
 from themis_client.adapters.settings import Thinking
-from themis_client.adapters.templated import opened, reference_of, turns
+from themis_client.adapters.templated import opened, turns
 from themis_client.adapters.unmasked import Trainer, described, read, settled
 from themis_client.content import FinishReason
 from themis_client.errors import InvalidItem
@@ -38,7 +40,7 @@ async def reward(args: Any, samples: Any, **_: Any) -> Any:
     several = samples if isinstance(samples, list) else [samples]
     entry = entry_for(_trainer, os.environ)
     thinking = entry.rewarder.settings.thinking
-    batch = [read(functools.partial(_sample, entry.template, thinking, one)) for one in several]
+    batch = [_read(entry.template, thinking, one) for one in several]
     found = await entry.rewarder.outcomes_async(batch) if batch else []
     rewards: list[Any] = list(settled(entry.rewarder, found))
     if names := _names(args):
@@ -56,6 +58,13 @@ def _trainer(_: Template) -> Trainer:
 def _names(args: Any) -> list[str]:
     named = [getattr(args, field, None) for field in ("reward_key", "eval_reward_key")]
     return [name for name in named if name]
+
+
+def _read(template: Template, thinking: Thinking | None, one: Any) -> Read:
+    seen = [kind for kind, value in (one.multimodal_inputs or {}).items() if value is not None]
+    if seen:
+        return NoReward("UNSUPPORTED", f"the judge would not see what the policy saw: {', '.join(seen)}")
+    return read(functools.partial(_sample, template, thinking, one))
 
 
 def _sample(template: Template, thinking: Thinking | None, one: Any) -> Sample:

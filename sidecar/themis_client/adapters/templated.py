@@ -97,11 +97,6 @@ def opened(thinking: Thinking | None, prompt: Prompt) -> Thinking | None:
     return dataclasses.replace(thinking, opened=True)
 
 
-def reference_of(label: Any) -> str | None:
-    """A data set's label as the judge's reference; trainers write an empty one where there is none."""
-    return None if label is None or label == "" else str(label)
-
-
 def _markers(fields: Any) -> Markers:
     if not isinstance(fields, Mapping):
         raise ValueError("an object with the template's markers is needed")

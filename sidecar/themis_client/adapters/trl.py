@@ -15,9 +15,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from themis_client.adapters.joint import JointRewarder, Rewards
-from themis_client.adapters.reward import NoReward, Outcome, Reward
+from themis_client.adapters.reward import NoReward, Outcome
 from themis_client.adapters.rewarder import Read
-from themis_client.adapters.sample import sample
+from themis_client.adapters.sample import reference_of, sample
 from themis_client.adapters.settings import RewardSettings
 from themis_client.content import FinishReason
 from themis_client.errors import InvalidItem
@@ -100,7 +100,7 @@ class TrlReward:
                 self._joint.settings.thinking,
                 completion_tokens=None if ids is None else len(ids),
                 finish_reason=self._finish(ids),
-                reference=None if reference is None else str(reference),
+                reference=reference_of(reference),
                 scenario=scenario or "",
             )
         except InvalidItem as error:
@@ -188,15 +188,8 @@ def _column(columns: dict[str, Any], name: str | None, count: int, setting: str)
 
 def _columns(outcomes: Sequence[Outcome], parts: Sequence[str]) -> dict[str, list[Any]]:
     """What a table of completions shows of each: its status, and its parts' scores and versions."""
-    table: dict[str, list[Any]] = {"status": [_status(outcome) for outcome in outcomes]}
+    table: dict[str, list[Any]] = {"status": [outcome.status for outcome in outcomes]}
     for part in parts:
-        rewards = [outcome if isinstance(outcome, Reward) else None for outcome in outcomes]
-        table[f"score/{part}"] = [None if reward is None else reward.scores.get(part) for reward in rewards]
-        table[f"version/{part}"] = ["" if reward is None else reward.versions.get(part, "") for reward in rewards]
+        table[f"score/{part}"] = [outcome.scores.get(part) for outcome in outcomes]
+        table[f"version/{part}"] = [outcome.versions.get(part, "") for outcome in outcomes]
     return table
-
-
-def _status(outcome: Outcome) -> str:
-    if isinstance(outcome, NoReward):
-        return outcome.status
-    return outcome.named or "OK"

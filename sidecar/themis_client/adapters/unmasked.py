@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from themis_chat.templates import Unreadable
-from themis_client.adapters.reward import NoReward, Outcome, Reward
+from themis_client.adapters.reward import NoReward, Outcome
 from themis_client.adapters.rewarder import Read, Rewarder
 from themis_client.adapters.sample import Sample
 from themis_client.adapters.settings import RewardSettings
@@ -53,7 +53,5 @@ def settled(rewarder: Rewarder, found: Sequence[Outcome]) -> list[float]:
 def described(rewarder: Rewarder, outcome: Outcome) -> dict[str, Any]:
     """What a trainer can log of one sample: the figures of Rewarder.metrics(), its status, and the judge versions that
     scored it. The names depend on the settings alone; a figure that it does not have is NaN, a version empty."""
-    told: dict[str, Any] = dict(rewarder.metrics([outcome]))
-    versions = outcome.versions if isinstance(outcome, Reward) else {}
-    told |= {f"version/{part.name}": versions.get(part.name, "") for part in rewarder.settings.parts}
-    return told | {"status": outcome.status if isinstance(outcome, NoReward) else outcome.named or "OK"}
+    versions = {f"version/{part.name}": outcome.versions.get(part.name, "") for part in rewarder.settings.parts}
+    return {**rewarder.metrics([outcome]), **versions, "status": outcome.status}

@@ -26,9 +26,8 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from themis_client.adapters.reading import read_settings, settings_from_environment
 from themis_client.adapters.reward import NoReward
 from themis_client.adapters.rewarder import Read, Rewarder
-from themis_client.adapters.sample import Sample, sample
+from themis_client.adapters.sample import Sample, reference_of, sample
 from themis_client.adapters.settings import RewardSettings
-from themis_client.adapters.templated import reference_of
 from themis_client.adapters.unmasked import Trainer, described, read, settled
 from themis_client.content import FinishReason
 
@@ -41,27 +40,28 @@ class ThemisRewardManager(RewardManagerBase):  # type: ignore[misc]
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any, **_: Any) -> None:
         super().__init__(config, tokenizer, compute_score)
         self._rewarder = Rewarder(TRAINER.fit(_settings(config)))
-        # Whatever the policy ended its turn with, and what verl filled the batch up with.
-        self._ends = frozenset(tokenizer.all_special_ids)
+        self._ends = _ends(tokenizer)
 
     async def run_single(self, data: Any) -> dict[str, Any]:
         """The reward of the last sequence of one sample. Raises ThemisError."""
-        one = await asyncio.to_thread(self._read, data[-1:][0])
+        one = await asyncio.to_thread(self._read, data)
         found = await self._rewarder.outcomes_async([one])
         [reward] = settled(self._rewarder, found)
         told = described(self._rewarder, found[0])
         return {"reward_score": reward, "reward_extra_info": {f"themis/{name}": told[name] for name in told}}
 
-    def _read(self, one: Any) -> Read:
+    def _read(self, data: Any) -> Read:
+        one = data[-1:][0]
         turns = one.non_tensor_batch.get("__num_turns__")
         if turns is not None and turns > 2:
             return NoReward("UNSUPPORTED", f"a response of {turns - 1} turns")
-        return read(lambda: self._sample(one))
+        length = _length(one, len(data))
+        if length is None:
+            return NoReward("UNSUPPORTED", f"{len(data)} sequences, and nothing says how long the last response is")
+        return read(lambda: self._sample(one, length))
 
-    def _sample(self, one: Any) -> Sample:
-        padded = one.batch["responses"]
-        length = int(one.batch["attention_mask"][-padded.shape[-1] :].sum())
-        ids = padded[:length].tolist()
+    def _sample(self, one: Any, length: int) -> Sample:
+        ids = one.batch["responses"][:length].tolist()
         written = len(ids)
         while written and ids[written - 1] in self._ends:
             written -= 1
@@ -75,6 +75,22 @@ class ThemisRewardManager(RewardManagerBase):  # type: ignore[misc]
             reference=reference_of(fields.get("reward_model", {}).get("ground_truth")),
             group=str(fields.get("uid", "")),
         )
+
+
+def _ends(tokenizer: Any) -> frozenset[int]:
+    """Whatever a policy ends its turn with, and what verl filled the batch up with. Many tokenizers name one token as
+    the end of a text, and have another one, special but in no role, that ends a turn."""
+    added = tokenizer.added_tokens_decoder.items()
+    return frozenset(tokenizer.all_special_ids).union(token for token, entry in added if entry.special)
+
+
+def _length(one: Any, rows: int) -> int | None:
+    """Tokens of the response, if that can be told. verl pads several sequences behind their ends, so that the mask's
+    last columns are not the response's, and says how long each is; of a single sequence those columns are."""
+    told = one.non_tensor_batch.get("response_len")
+    if told is not None:
+        return int(told)
+    return int(one.batch["attention_mask"][-one.batch["responses"].shape[-1] :].sum()) if rows == 1 else None
 
 
 def _settings(config: Any) -> RewardSettings:

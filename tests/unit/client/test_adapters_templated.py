@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from themis_chat.templates import Unreadable, by_name, plain
 from themis_client.adapters import JudgePart, RewardSettings, Thinking, TruncationPenalty
 from themis_client.adapters.by_environment import entry_for
+from themis_client.adapters.sample import reference_of
 from themis_client.adapters.settings import LengthPenalty
 from themis_client.adapters.templated import (
     ends_turns,
     queried,
-    reference_of,
     template_from_environment,
     templated,
 )
 from themis_client.adapters.unmasked import Trainer
 from themis_client.content import FinishReason, Reasoning, Text
+from themis_client.errors import InvalidItem
 from themis_client.tournament import Tournament
 
 PROMPT = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
@@ -90,8 +93,30 @@ def test_what_is_no_template_is_refused(value: Any, problem: str, tmp_path: Path
         template_from_environment({"THEMIS_TEMPLATE": value})
 
 
-def test_an_empty_label_is_no_reference() -> None:
-    assert [reference_of(label) for label in ("", None, "a", 7)] == [None, None, "a", "7"]
+def test_a_label_is_a_text_or_a_number_and_an_empty_one_is_no_reference() -> None:
+    told = [reference_of(label) for label in ("", None, "a", 7, 0, 0.5, np.float64(0.25))]
+    assert told == [None, None, "a", "7", "0", "0.5", "0.25"]
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        True,
+        math.nan,
+        math.inf,
+        [],
+        ["secret"],
+        {"target": ["secret"]},
+        b"secret",
+        np.array([]),
+        np.array(["secret", "other"]),
+        np.array("secret"),
+    ],
+)
+def test_any_other_label_is_refused_without_its_text(label: Any) -> None:
+    with pytest.raises(InvalidItem, match=r"^reference: a text or a (finite )?number is needed") as refused:
+        reference_of(label)
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
