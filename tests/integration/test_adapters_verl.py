@@ -143,7 +143,7 @@ async def test_the_end_of_a_response_is_its_special_tokens_and_its_length_counts
 
 async def test_a_real_tokenizer_tells_the_token_that_ends_a_turn(adapter: Any) -> None:
     words = {"<pad>": 0, "<eos>": 1, "<unk>": 2, "a": 3, "b": 4}
-    made = PreTrainedTokenizerFast(
+    made: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizers.Tokenizer(WordLevel(words, unk_token="<unk>")), pad_token="<pad>", eos_token="<eos>"
     )
     made.add_tokens([AddedToken("<end_of_turn>", special=True), AddedToken("<word>", special=False)])
