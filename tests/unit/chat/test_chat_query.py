@@ -40,7 +40,9 @@ def test_padding_on_the_left_is_skipped(begin: str, reply: str) -> None:
     assert response_of("<|endoftext|>" * 3 + prompt + reply, prompt, FILLERS) == (prompt, reply)
 
 
-@pytest.mark.parametrize("query", ["<|endoftext|>" * 3 + "4", "<|endoftext|>" * 3 + "x" + PROMPT, "x<|endoftext|>" + PROMPT])
+@pytest.mark.parametrize(
+    "query", ["<|endoftext|>" * 3 + "4", "<|endoftext|>" * 3 + "x" + PROMPT, "x<|endoftext|>" + PROMPT]
+)
 def test_padding_before_anything_else_is_refused(query: str) -> None:
     with pytest.raises(Unreadable):
         response_of(query, PROMPT, FILLERS)
