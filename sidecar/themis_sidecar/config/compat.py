@@ -87,7 +87,8 @@ class CompatConfig(Section):
     and leaves the reward as with strip."""
     truncated: Literal["judge", "fail", "score", "ignore"] = "judge"
     """What becomes of a reply without a token that ends its turn: judged as cut off, failed with its call, or given
-    truncated_score without being judged; ignore: nothing, for trainers that take such tokens away."""
+    truncated_score without being judged; ignore: nothing, for trainers that take such tokens away. fail and score need
+    a template that has such a token."""
     truncated_score: float | None = Field(default=None, ge=0, le=1)
     """The score of such replies, 0 to 1, where `truncated` is score."""
     empty_score: float | None = Field(default=None, ge=0, le=1)
