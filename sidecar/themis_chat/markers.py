@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from themis_chat.errors import Unreadable
-from themis_chat.turns import THINK, Exchange, Prompt, Turn, exchange_of, opens_thinking, without_end
+from themis_chat.turns import THINK, Exchange, Prompt, Turn, ends, exchange_of, opens_thinking, skip, without_end
 
 ROLES = ("system", "user", "assistant", "tool")
 
@@ -58,11 +58,11 @@ class MarkedTemplate:
         within = (*markers.control, *markers.starts.values(), markers.generation)
         self._within = re.compile("|".join(re.escape(marker) for marker in within))
         self._last = tuple(token for token in (markers.ends.get("assistant", markers.end), *markers.stops) if token)
-        self._skipped = tuple(token for token in (markers.bos, *markers.pads, *self._last) if token)
+        self.fillers = tuple(token for token in (markers.bos, *markers.pads, *self._last) if token)
 
     def prompt(self, text: str) -> Prompt:
         turns: list[Turn] = []
-        at = self._begin(text)
+        at = skip(text, self.fillers)
         while not self._generates(text, at):
             turn, at = self._turn(text, at)
             turns.append(turn)
@@ -73,7 +73,7 @@ class MarkedTemplate:
 
     def exchange(self, text: str) -> Exchange:
         turns: list[Turn] = []
-        at, ended = self._begin(text), None
+        at, ended = skip(text, self.fillers), None
         try:
             while at < len(text):
                 if self._generates(text, at):
@@ -91,16 +91,10 @@ class MarkedTemplate:
         return self._cut(text)[0]
 
     def ended(self, text: str) -> bool | None:
-        return not self._cut(text)[1].isdisjoint(self._last) if self._last else None
+        return ends(self._cut(text)[1], self._last) if self._last else None
 
-    def _cut(self, text: str) -> tuple[str, frozenset[str]]:
+    def _cut(self, text: str) -> tuple[str, tuple[str, ...]]:
         return without_end(text, (*self._last, *self._markers.pads), self._markers.gap)
-
-    def _begin(self, text: str) -> int:
-        at = 0
-        while token := next((token for token in self._skipped if text.startswith(token, at)), None):
-            at += len(token)
-        return at
 
     def _generates(self, text: str, at: int) -> bool:
         """Whether what begins at `at` is the generation prompt, and no turn of the assistant's that was closed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from themis_chat.errors import Unreadable
-from themis_chat.turns import THINK, Exchange, Prompt, Turn, exchange_of, opens_thinking, without_end
+from themis_chat.turns import THINK, Exchange, Prompt, Turn, ends, exchange_of, opens_thinking, skip, without_end
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 BEGIN, END = "[INST]", "[/INST]"
@@ -19,13 +19,18 @@ _CONTROL = re.compile(
 class MistralTemplate:
     """See `themis_chat.templates.Template`. One space within each marker is the template's, not the text's, since some
     of its versions write it and some don't. A system prompt that a version puts into a user's turn without a marker
-    can't be told from it and stays there. Turns with tools are not read."""
+    can't be told from it and stays there. Turns with tools are not read. think: the tags of reasoning."""
+
+    fillers = (BOS, EOS, PAD)
+
+    def __init__(self, think: tuple[str, str] = THINK) -> None:
+        self._think = think
 
     def prompt(self, text: str) -> Prompt:
         turns, at = self._turns(text)
         if turns[-1].role == "assistant":
             raise Unreadable("prompt", at, f"expected {BEGIN!r}, and {END!r} at the prompt's end")
-        return Prompt(tuple(turns), opens_thinking(text, at, THINK))
+        return Prompt(tuple(turns), opens_thinking(text, at, self._think))
 
     def exchange(self, text: str) -> Exchange:
         try:
@@ -38,7 +43,7 @@ class MistralTemplate:
 
     def _turns(self, text: str) -> tuple[list[Turn], int]:
         """All turns but a reply that is not closed, and where they end."""
-        at = self._begin(text)
+        at = skip(text, self.fillers)
         turns: list[Turn] = []
         if text.startswith(SYSTEM[0], at):
             system, at = _between(text, at, *SYSTEM)
@@ -59,13 +64,7 @@ class MistralTemplate:
         return _without_space(without_end(text, (EOS, PAD))[0], last=False)
 
     def ended(self, text: str) -> bool | None:
-        return EOS in without_end(text, (EOS, PAD))[1]
-
-    def _begin(self, text: str) -> int:
-        at = 0
-        while token := next((token for token in (BOS, EOS, PAD) if text.startswith(token, at)), None):
-            at += len(token)
-        return at
+        return ends(without_end(text, (EOS, PAD))[1], (EOS,))
 
 
 def _between(text: str, at: int, begin: str, end: str) -> tuple[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from themis_chat.errors import Unreadable
+from themis_chat.turns import skip
 
 LEAST_CHARACTERS = 16
 """Of a prompt that was cut on the left: the end of any prompt may meet the beginning of any text by chance."""
@@ -12,14 +13,19 @@ LEAST_CHARACTERS = 16
 _TRIES = 8
 
 
-def response_of(query: str, prompt: str) -> tuple[str, str]:
+def response_of(query: str, prompt: str, fillers: tuple[str, ...] = ()) -> tuple[str, str]:
     """The prompt as the policy saw it, and what follows it in `query`.
+
+    fillers: tokens with which a batch may have been padded on the left; skipped where the whole prompt follows.
 
     Where the query does not begin with the prompt, the prompt was truncated on the left: the longest end of it with
     which the query begins is what was left. Raises Unreadable where there is none of at least LEAST_CHARACTERS.
     """
     if query.startswith(prompt):
         return prompt, query[len(prompt) :]
+    at = _padded(query, prompt, fillers)
+    if at is not None:
+        return prompt, query[at + len(prompt) :]
     seen = _longest_end(query, prompt)
     if seen < LEAST_CHARACTERS:
         raise Unreadable(
@@ -29,6 +35,12 @@ def response_of(query: str, prompt: str) -> tuple[str, str]:
             "tokens",
         )
     return query[:seen], query[seen:]
+
+
+def _padded(query: str, prompt: str, fillers: tuple[str, ...]) -> int | None:
+    """Where the prompt begins behind fillers, with which it may begin itself; None where it does not."""
+    at = skip(query, fillers) - skip(prompt, fillers)
+    return at if at > 0 and query.startswith(prompt, at) else None
 
 
 def _longest_end(query: str, prompt: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 from themis_chat.errors import Unreadable
 from themis_chat.markers import MarkedTemplate, Markers
 from themis_chat.mistral import MistralTemplate
-from themis_chat.turns import Exchange, Prompt, Turn
+from themis_chat.turns import THINK, Exchange, Prompt, Turn
 
 __all__ = [
     "TEMPLATES",
@@ -28,6 +29,11 @@ __all__ = [
 class Template(Protocol):
     """Reads strings that a chat template made. Raises Unreadable for what it can't have made."""
 
+    @property
+    def fillers(self) -> tuple[str, ...]:
+        """Tokens that may stand before the first turn and mean nothing there."""
+        ...
+
     def prompt(self, text: str) -> Prompt:
         """The turns of a prompt that ends with the generation prompt."""
         ...
@@ -43,11 +49,14 @@ class Template(Protocol):
         ...
 
     def ended(self, text: str) -> bool | None:
-        """Whether a response ends with a token that ends a turn; None where the template has no such token."""
+        """Whether a response ends with a token that ends a turn; None where the template has no such token, or where
+        it may be padding, which is all that a repeated one tells."""
         ...
 
 
 class _Plain:
+    fillers: tuple[str, ...] = ()
+
     def prompt(self, text: str) -> Prompt:
         return Prompt((Turn("user", text),))
 
@@ -105,18 +114,14 @@ def plain() -> Template:
     return _Plain()
 
 
-TEMPLATES: Mapping[str, Template] = MappingProxyType(
-    {
-        "chatml": MarkedTemplate(CHATML),
-        "llama3": MarkedTemplate(LLAMA3),
-        "gemma": MarkedTemplate(GEMMA),
-        "mistral": MistralTemplate(),
-    }
-)
+TEMPLATES = ("chatml", "llama3", "gemma", "mistral")
+_MARKED: Mapping[str, Markers] = MappingProxyType({"chatml": CHATML, "llama3": LLAMA3, "gemma": GEMMA})
 
 
-def by_name(name: str) -> Template:
-    """Raises ValueError for a name that is not in TEMPLATES."""
+def by_name(name: str, think: tuple[str, str] = THINK) -> Template:
+    """think: the tags of the policy's reasoning. Raises ValueError for a name that is not in TEMPLATES."""
     if name not in TEMPLATES:
         raise ValueError(f"there is no template {name!r}; there are {', '.join(TEMPLATES)}")
-    return TEMPLATES[name]
+    if name == "mistral":
+        return MistralTemplate(think)
+    return MarkedTemplate(dataclasses.replace(_MARKED[name], think=think))

@@ -57,14 +57,29 @@ def opens_thinking(text: str, start: int, tags: tuple[str, str]) -> bool:
     return bool(found[1]) and not found[2]
 
 
-def without_end(text: str, tokens: tuple[str, ...], gap: str = "") -> tuple[str, frozenset[str]]:
-    """The text without the tokens at its end, however many, each of which `gap` may follow; and which they were."""
-    found: set[str] = set()
+def skip(text: str, tokens: tuple[str, ...]) -> int:
+    """Where the tokens end that the text begins with, however many."""
+    at = 0
+    while token := next((token for token in tokens if text.startswith(token, at)), None):
+        at += len(token)
+    return at
+
+
+def without_end(text: str, tokens: tuple[str, ...], gap: str = "") -> tuple[str, tuple[str, ...]]:
+    """The text without the tokens at its end, however many, each of which `gap` may follow; and these, last first."""
+    found: list[str] = []
     end = len(text)
     while True:
         places = (end, end - len(gap)) if gap and text.endswith(gap, 0, end) else (end,)
         last = next(((token, at) for at in places for token in tokens if text.endswith(token, 0, at)), None)
         if last is None:
-            return text[:end], frozenset(found)
-        found.add(last[0])
+            return text[:end], tuple(found)
+        found.append(last[0])
         end = last[1] - len(last[0])
+
+
+def ends(found: tuple[str, ...], stops: tuple[str, ...]) -> bool | None:
+    """Whether one of `stops` ended a text that ended with `found`; None where there is only one that is repeated: a
+    policy writes it once, and a batch whose padding is that token repeats it behind a reply that was cut off too."""
+    counts = [found.count(stop) for stop in stops]
+    return True if 1 in counts else None if any(counts) else False

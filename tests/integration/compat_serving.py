@@ -46,6 +46,10 @@ class ReadingJudge(FakeJudge):
         self.items.append(item)
         said = " ".join(part.text for part in item.response.messages[0].parts if isinstance(part, Text))
         word = said.split()[0] if said.split() else ""
+        if not said:
+            return Result(Status.INVALID, error="response: is empty", error_field="response")
+        if said.startswith("invalid label"):
+            return Result(Status.INVALID, error="reference: can't be used", error_field="reference")
         result = await super().score_one(dataclasses.replace(item, key=word), options, deadline)
         if word in FAILURES:
             return Result(FAILURES[word], error="it can't be rated", off_format="label_mass")
@@ -101,7 +105,7 @@ async def compat(
 ) -> AsyncIterator[Compat]:
     """settings: of http.compat. ready: whether it serves already."""
     judge, log, telemetry = judge or ReadingJudge(), io.StringIO(), Telemetry.untraced("1.2.3")
-    http = HttpConfig(port=0, compat=CompatConfig(enabled=True, **settings))
+    http = HttpConfig(port=0, compat=CompatConfig(**{"enabled": True} | settings))
     sections = {"http": http, "security": SecurityConfig(callers_file=callers)}
     config, logger = make_config(**limits or {}).model_copy(update=sections), make_logger(LogConfig(), log)
     parts = Fixed.make(judge, config, logger, telemetry)
@@ -134,9 +138,7 @@ def chatml(*turns: tuple[str, str], opened: str = "") -> str:
 PROMPT = chatml(("user", "What is 2+2?"))
 
 
-def rewards(
-    *replies: str, prompt: str = PROMPT, labels: list[str | None] | None = None, end: str = "<|im_end|>"
-) -> Any:
+def rewards(*replies: str, prompt: str = PROMPT, labels: list[Any] | None = None, end: str = "<|im_end|>") -> Any:
     """A request as OpenRLHF sends it."""
     return {
         "query": [f"{prompt}{reply}{end}" for reply in replies],

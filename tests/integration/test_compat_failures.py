@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import io
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.integration.compat_serving import PROMPT, Compat, compat, error, rewards
+from tests.integration.compat_serving import PROMPT, Compat, ReadingJudge, compat, error, rewards
 from tests.integration.observe_serving import at
 from tests.integration.security_parts import entry, until, write_callers
-from tests.integration.sidecar_fakes import VERSION, item
+from tests.integration.sidecar_fakes import VERSION, item, make_config
 from themis_proto.v1 import judge_pb2 as pb
+from themis_sidecar.config import CompatConfig, HttpConfig, LogConfig
 from themis_sidecar.http.compat.endpoint import TIMEOUT
 from themis_sidecar.http.compat.endpoint import VERSION as VERSION_HEADER
+from themis_sidecar.logs import make_logger
+from themis_sidecar.observe.telemetry import Telemetry
+from themis_sidecar.versions.assembly import Fixed
 
 CANARY = "canary-77aa"
 GOOD = {"prompt": PROMPT, "response": "good<|im_end|>", "label": None}
@@ -31,10 +35,15 @@ GOOD = {"prompt": PROMPT, "response": "good<|im_end|>", "label": None}
         ("/get_reward", {"query": [CANARY]}, "prompts"),
         ("/get_reward", {"query": [CANARY], "prompts": []}, "prompts"),
         ("/get_reward", rewards(CANARY, labels=["a", "b"]), "labels"),
-        ("/get_reward", rewards(CANARY, labels=[4]), "labels[0]"),  # type: ignore[list-item]
+        ("/get_reward", rewards(CANARY, labels=[[4]]), "labels[0]"),
+        ("/get_reward", rewards(CANARY, CANARY, labels=["", True]), "labels[1]"),
+        ("/rm", {"prompt": PROMPT, "response": CANARY, "label": False}, "label"),
         ("/get_reward", rewards(CANARY, prompt=f"<|im_start|>critic\n{CANARY}"), "prompts[0]"),
         ("/get_reward", {"query": [CANARY], "prompts": [PROMPT]}, "query[0]"),
-        ("/get_reward", rewards("good", "invalid"), "query[1]"),
+        ("/get_reward", rewards("good", "invalid"), "prompts[1]"),
+        ("/get_reward", rewards("good", "invalid label"), "labels[1]"),
+        ("/rm", {"prompt": PROMPT, "response": "invalid<|im_end|>"}, "prompt"),
+        ("/rm", {"prompt": PROMPT, "response": "invalid label<|im_end|>"}, "label"),
         ("/get_reward", rewards("good", "long"), "query[1]"),
         ("/rm", {"prompt": PROMPT, "label": None}, "response"),
         ("/rm", {"prompt": 5, "response": CANARY}, "prompt"),
@@ -78,7 +87,7 @@ async def test_what_is_no_json_is_refused(body: bytes) -> None:
         ("late", 504, "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED"),
         ("broken", 503, "UNAVAILABLE", "ENGINE_ERROR"),
         ("unavailable", 503, "UNAVAILABLE", "UNAVAILABLE"),
-        ("overloaded", 429, "RESOURCE_EXHAUSTED", "OVERLOADED"),
+        ("overloaded", 503, "RESOURCE_EXHAUSTED", "OVERLOADED"),
     ],
 )
 async def test_one_sample_without_a_score_fails_its_call(word: str, code: int, name: str, status: str) -> None:
@@ -86,16 +95,20 @@ async def test_one_sample_without_a_score_fails_its_call(word: str, code: int, n
         answer = await served.post("/get_reward", rewards("good", "fair", word))
         assert error(answer) == (code, name, None)
         assert answer.json()["error"]["message"].startswith(f"query[2]: {status}: ")
-        assert ("retry-after" in answer.headers) == (code == 429)
+        assert ("retry-after" in answer.headers) == (name == "RESOURCE_EXHAUSTED")
         samples = await served.samples()
         assert at(samples, "themis_calls_total", method="get_reward", code=name) == 1
 
 
 async def test_an_empty_reply_fails_its_call_unless_its_score_is_named() -> None:
-    judged = json.dumps(rewards("<think>hm", end=""))
+    sent = rewards("good", "<think>hm", end="")
+    async with compat(truncated="ignore") as served:
+        answer = await served.post("/get_reward", sent)
+        assert error(answer) == (400, "INVALID_ARGUMENT", "query[1]")
+        assert "empty" in answer.json()["error"]["message"]
     async with compat(empty_score=0.0, truncated="ignore") as served:
-        assert (await served.http.post("/get_reward", content=judged)).json()["rewards"] == [0.0]
-        assert served.judge.started == []
+        assert (await served.post("/get_reward", sent)).json()["rewards"] == [1.0, 0.0]
+        assert served.judge.started == ["good"]
 
 
 async def test_overload_is_refused_with_a_time_and_others_go_on() -> None:
@@ -103,7 +116,7 @@ async def test_overload_is_refused_with_a_time_and_others_go_on() -> None:
         first = asyncio.create_task(served.post("/get_reward", rewards("hold", "hold")))
         await served.judge.until(lambda: len(served.judge.started) == 2)
         answer = await served.post("/rm", GOOD)
-        assert error(answer) == (429, "RESOURCE_EXHAUSTED", None)
+        assert error(answer) == (503, "RESOURCE_EXHAUSTED", None)
         assert 1 <= int(answer.headers["retry-after"]) <= 60
         served.judge.released.set()
         assert (await first).status_code == 200
@@ -116,7 +129,7 @@ async def test_calls_beyond_the_bound_are_refused_and_probes_answered() -> None:
     async with compat(max_calls=1) as served:
         first = asyncio.create_task(served.post("/rm", GOOD | {"response": "hold<|im_end|>"}))
         await served.judge.until(lambda: served.judge.started == ["hold"])
-        assert error(await served.post("/rm", GOOD)) == (429, "RESOURCE_EXHAUSTED", None)
+        assert error(await served.post("/rm", GOOD)) == (503, "RESOURCE_EXHAUSTED", None)
         assert (await served.http.get("/readyz")).status_code == 200
         served.judge.released.set()
         assert (await first).status_code == 200
@@ -274,7 +287,7 @@ async def test_callers_need_their_token_here_too(tmp_path: Path) -> None:
 
         first = asyncio.create_task(served.post("/rm", GOOD | {"response": "hold<|im_end|>"}, headers=own))
         await served.judge.until(lambda: "hold" in served.judge.started)
-        assert error(await served.post("/rm", GOOD, headers=own)) == (429, "RESOURCE_EXHAUSTED", None)
+        assert error(await served.post("/rm", GOOD, headers=own)) == (503, "RESOURCE_EXHAUSTED", None)
         other = {"authorization": "Bearer token-2"}
         assert (await served.post("/rm", GOOD, headers=other)).json() == 1.0
         with_grpc = served.stub.Score(
@@ -311,4 +324,19 @@ async def test_a_trace_goes_on_here() -> None:
 async def test_there_is_nothing_here_unless_enabled_and_only_post() -> None:
     async with compat() as served:
         assert (await served.http.get("/rm")).status_code == 405
+        assert (await served.post("/rm", GOOD)).status_code == 200
+    async with compat(enabled=False) as served:
+        for path in ("/get_reward", "/rm", "/classify"):
+            assert (await served.post(path, GOOD)).status_code == 404
         assert (await served.http.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "enabled", "warned"), [("0.0.0.0", True, True), ("0.0.0.0", False, False), ("127.0.0.1", True, False)]
+)
+async def test_a_port_that_lets_everybody_score_is_warned_of(host: str, enabled: bool, warned: bool) -> None:
+    http = HttpConfig(host=host, port=0, compat=CompatConfig(enabled=enabled))
+    log = io.StringIO()
+    config = make_config().model_copy(update={"http": http})
+    Fixed.make(ReadingJudge(), config, make_logger(LogConfig(), log), Telemetry.untraced("1.2.3"))
+    assert ("unauthenticated" in log.getvalue()) is warned

@@ -18,6 +18,7 @@ from themis_sidecar.config import LogConfig, SecurityConfig
 from themis_sidecar.interceptor import CallInterceptor
 from themis_sidecar.logs import make_logger
 from themis_sidecar.observe.telemetry import Telemetry
+from themis_sidecar.security.callers import Role
 from themis_sidecar.security.door import Door
 
 VERSIONS, UNKNOWN = "themis.v1.VersionService", "themis.v1.NewService"
@@ -130,6 +131,26 @@ async def test_without_authentication_only_this_machine_administers(host: str, r
         await fails_with(method(channel, f"/{UNKNOWN}/List")(b""), DENIED)
     warned = "unauthenticated" in log.getvalue()
     assert warned is (host not in ("127.0.0.1", "::1", "localhost"))
+
+
+@pytest.mark.parametrize(
+    ("host", "http_host", "warned"),
+    [
+        ("127.0.0.1", None, []),
+        ("127.0.0.1", "localhost", []),
+        ("127.0.0.1", "0.0.0.0", ["0.0.0.0"]),
+        ("10.0.0.7", "127.0.0.1", ["10.0.0.7"]),
+        ("10.0.0.7", "0.0.0.0", ["10.0.0.7", "0.0.0.0"]),
+    ],
+)
+def test_each_port_that_is_open_to_strangers_is_warned_of(host: str, http_host: str | None, warned: list[str]) -> None:
+    log, records = io.StringIO(), CallRecords(unobserved)
+    door = Door(SecurityConfig(), host, records, make_logger(LogConfig(), log), http_host)
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [line["host"] for line in lines if line["event"] == "unauthenticated"] == warned
+    with door.http_call([]):  # whoever comes by a port has what its address gives
+        beyond = (http_host or host) in ("0.0.0.0", "10.0.0.7")
+        assert records.begin("rm").caller.role is (Role.SCORE if beyond else Role.ADMIN)
 
 
 @pytest.mark.parametrize("kind", ["unary_stream", "stream_unary"])

@@ -82,7 +82,7 @@ def templated(
 def queried(template: Template, thinking: Thinking | None, query: str, prompt: str, reference: str | None) -> Sample:
     """The same from the prompt with its response in one string. Raises Unreadable and InvalidItem."""
     # A prompt that the policy saw without its beginning is judged whole: what was left of it may begin anywhere.
-    _, response = response_of(query, prompt)
+    _, response = response_of(query, prompt, template.fillers)
     return templated(template, thinking, prompt, response, reference=reference)
 
 

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from themis_chat.templates import Markers
+from themis_chat.templates import Markers, Template, by_markers, by_name, plain
+from themis_chat.turns import THINK
 from themis_sidecar.config.section import Section
 
 
@@ -33,9 +34,22 @@ class MarkersConfig(Section):
     control: tuple[str, ...] = ()
     """Tokens that can't stand within a turn's text."""
 
-    def markers(self) -> Markers:
-        """Raises ValueError where turns could not be told apart."""
-        return Markers(**self.model_dump())
+    def markers(self, think: tuple[str, str] = THINK) -> Markers:
+        """think: the tags of reasoning. Raises ValueError where turns could not be told apart."""
+        return Markers(**self.model_dump(), think=think)
+
+
+class ThinkConfig(Section):
+    """The tags between which the policy reasons."""
+
+    opening: str = Field(default=THINK[0], min_length=1)
+    """What its reasoning begins with."""
+    closing: str = Field(default=THINK[1], min_length=1)
+    """What its reasoning ends with."""
+
+    @property
+    def tags(self) -> tuple[str, str]:
+        return self.opening, self.closing
 
 
 class RewardsScaleConfig(Section):
@@ -60,7 +74,12 @@ class CompatConfig(Section):
     of the user's; markers: as http.compat.markers says."""
     markers: MarkersConfig = MarkersConfig()
     opened_thinking: bool = False
-    """Whether replies to prompts that come as messages begin within reasoning, which the policy's template opened."""
+    """Whether replies begin within reasoning that the policy's template opened, where the prompt doesn't show it: for
+    prompts that come as messages, and whole chats."""
+    think: ThinkConfig = ThinkConfig()
+    single_turn: bool = False
+    """Whether whole chats that come as one string may hold nothing but system prompts, one turn of the user's and the
+    reply: a reply that spells turns is then refused, and so are prompts of several turns."""
     scenario: str = ""
     """The scenario that all items are judged as; default: classified one by one."""
     thinking: Literal["strip", "judge", "apart"] = "strip"
@@ -68,7 +87,8 @@ class CompatConfig(Section):
     and leaves the reward as with strip."""
     truncated: Literal["judge", "fail", "score", "ignore"] = "judge"
     """What becomes of a reply without a token that ends its turn: judged as cut off, failed with its call, or given
-    truncated_score without being judged; ignore: nothing, for trainers that take such tokens away."""
+    truncated_score without being judged; ignore: nothing, for trainers that take such tokens away. fail and score need
+    a template that has such a token."""
     truncated_score: float | None = Field(default=None, ge=0, le=1)
     """The score of such replies, 0 to 1, where `truncated` is score."""
     empty_score: float | None = Field(default=None, ge=0, le=1)
@@ -85,10 +105,19 @@ class CompatConfig(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> CompatConfig:
-        if self.template == "markers":
-            self.markers.markers()
-        elif self.markers != MarkersConfig():
+        if self.template != "markers" and self.markers != MarkersConfig():
             raise ValueError("markers: are read with template markers only")
+        template = self.policy_template()
+        if self.truncated in ("fail", "score") and template.ended("") is None:
+            raise ValueError(
+                f"truncated: {self.truncated} needs a token that ends replies; the template {self.template} has none"
+            )
         if (self.truncated == "score") != (self.truncated_score is not None):
             raise ValueError("truncated_score: goes with truncated score, and with nothing else")
         return self
+
+    def policy_template(self) -> Template:
+        """Raises ValueError for markers by which turns could not be told apart."""
+        if self.template == "markers":
+            return by_markers(self.markers.markers(self.think.tags))
+        return plain() if self.template == "plain" else by_name(self.template, self.think.tags)

@@ -27,10 +27,13 @@ from themis_sidecar.security.tokens import Callers, parse_callers
 class Door:
     """Raises SecurityError where a file can't be used at the start.
 
-    limits_of: what each caller may take.
+    host: where gRPC listens; http_host: where the HTTP port does, None where it takes no calls. limits_of: what each
+    caller may take.
     """
 
-    def __init__(self, config: SecurityConfig, host: str, records: CallRecords, logger: Logger) -> None:
+    def __init__(
+        self, config: SecurityConfig, host: str, records: CallRecords, logger: Logger, http_host: str | None = None
+    ) -> None:
         self._reload_s = config.reload_s
         self._watched: list[Watched] = []
         self._certificates = None if config.tls.cert_file is None else Certificates(config.tls, logger)
@@ -38,6 +41,7 @@ class Door:
             self._watched.append(self._certificates)
         callers = self._callers(config, logger)
         self._authenticator = Authenticator(config, host, callers)
+        self._http_authenticator = Authenticator(config, host if http_host is None else http_host, callers)
         self.limits_of: LimitsOf = LimitBook(config.caller_limits, callers).of
         self._records, self._slots = records, CallSlots(self.limits_of)
         self.interceptor = AuthenticationInterceptor(
@@ -45,6 +49,8 @@ class Door:
         )
         if not config.authenticates and not is_loopback(host):
             logger.warning("unauthenticated", host=host, problem="whoever reaches the port may call")
+        if not config.authenticates and http_host is not None and not is_loopback(http_host):
+            logger.warning("unauthenticated", host=http_host, problem="whoever reaches the HTTP port may have it score")
 
     def add_port(self, server: grpc.aio.Server, address: str) -> int:
         """Binds the port, with TLS where there are certificates. Raises RuntimeError if it's taken, as gRPC does."""
@@ -55,7 +61,7 @@ class Door:
     def lets_in(self, authorization: str | None) -> bool:
         """Whether the value of an HTTP Authorization header, None without one, is that of somebody who may score."""
         try:
-            check_http(self._authenticator, [] if authorization is None else [authorization], Role.SCORE)
+            check_http(self._http_authenticator, [] if authorization is None else [authorization], Role.SCORE)
         except (Unauthenticated, Forbidden):
             return False
         return True
@@ -64,7 +70,7 @@ class Door:
     def http_call(self, authorization: Sequence[str]) -> Iterator[None]:
         """One call by the HTTP port of somebody who may score, as `CallRecords` then knows. Raises Unauthenticated,
         Forbidden, or Overloaded where the caller has as many calls in flight as it may."""
-        caller = check_http(self._authenticator, authorization, Role.SCORE)
+        caller = check_http(self._http_authenticator, authorization, Role.SCORE)
         with self._slots.call(caller.name):
             self._records.identify(caller)
             yield

@@ -50,7 +50,8 @@ class Judging:
         """Raises SecurityError."""
         versions, most_tokens = config.versions, config.limits.max_queue_tokens
         records = CallRecords(telemetry.metrics.items.answered)
-        door = Door(config.security, config.listen.host, records, logger)
+        http_host = config.http.host if config.http.compat.enabled else None
+        door = Door(config.security, config.listen.host, records, logger, http_host)
         residents, admission = Residents(), Admission(most_tokens, limits_of=door.limits_of)
         holding = Holding(residents, admission)
         bounds = ShadowBounds(versions.shadow_waiting, versions.shadow_load_share * most_tokens)

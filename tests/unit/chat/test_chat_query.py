@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from themis_chat.errors import Unreadable
 from themis_chat.query import LEAST_CHARACTERS, response_of
+from themis_chat.templates import by_name
 
 PROMPT = "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n"
 
@@ -27,6 +28,24 @@ def test_the_longest_end_counts() -> None:
     period = "0123456789abcdef"
     prompt = "start " + period * 4
     assert response_of(period * 3 + "!", prompt) == (period * 3, "!")
+
+
+FILLERS = by_name("chatml").fillers
+
+
+@pytest.mark.parametrize("begin", ["", "<|endoftext|>"])
+@pytest.mark.parametrize("reply", ["4<|im_end|>", ""])
+def test_padding_on_the_left_is_skipped(begin: str, reply: str) -> None:
+    prompt = begin + PROMPT
+    assert response_of("<|endoftext|>" * 3 + prompt + reply, prompt, FILLERS) == (prompt, reply)
+
+
+@pytest.mark.parametrize(
+    "query", ["<|endoftext|>" * 3 + "4", "<|endoftext|>" * 3 + "x" + PROMPT, "x<|endoftext|>" + PROMPT]
+)
+def test_padding_before_anything_else_is_refused(query: str) -> None:
+    with pytest.raises(Unreadable):
+        response_of(query, PROMPT, FILLERS)
 
 
 @pytest.mark.parametrize("query", ["", "4", PROMPT[-LEAST_CHARACTERS + 1 :] + "4", "x" + PROMPT])
@@ -55,3 +74,8 @@ def test_the_longest_end_is_what_a_search_of_all_ends_finds(prompt: str, cut: in
 def test_texts_that_repeat_themselves_take_no_quadratic_time() -> None:
     prompt = "b" + "a" * 300_000  # each of its ends begins like the query: one by one they would take minutes
     assert response_of("a" * 200_000 + "b", prompt) == ("a" * 200_000, "b")
+
+
+def test_padding_that_repeats_itself_takes_no_quadratic_time() -> None:
+    pads = "<|endoftext|>" * 40_000
+    assert response_of(pads + "<|im_end|>" + pads + "y" + "4", pads + "y", FILLERS) == (pads + "y", "4")

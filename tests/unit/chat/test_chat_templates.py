@@ -176,6 +176,11 @@ def test_a_users_text_that_spells_a_turn_is_taken_for_one() -> None:
         ("chatml", "4<|im_end|>", "4", True),
         ("chatml", "4<|im_end|>\n", "4", True),
         ("chatml", "4<|im_end|>\n<|endoftext|><|endoftext|>", "4", True),
+        ("chatml", "4<|endoftext|>", "4", True),
+        ("chatml", "4<|endoftext|><|endoftext|>", "4", None),  # cut off and padded, or not
+        ("llama3", "4<|eot_id|><|end_of_text|><|end_of_text|>", "4", True),
+        ("llama3", "4<|end_of_text|><|end_of_text|>", "4", None),
+        ("mistral", "4</s></s>", "4", None),
         ("chatml", "4\n", "4\n", False),
         ("chatml", "", "", False),
         ("chatml", "<|im_end|>", "", True),
@@ -189,7 +194,7 @@ def test_a_users_text_that_spells_a_turn_is_taken_for_one() -> None:
         ("mistral", " 4", "4", False),
     ],
 )
-def test_a_reply_loses_what_ends_it_and_nothing_else(name: str, text: str, reply: str, ended: bool) -> None:
+def test_a_reply_loses_what_ends_it_and_nothing_else(name: str, text: str, reply: str, ended: bool | None) -> None:
     assert by_name(name).response(text) == reply
     assert by_name(name).ended(text) is ended
 
@@ -212,6 +217,26 @@ def test_a_whole_chat_has_to_end_with_a_reply(name: str) -> None:
     with pytest.raises(Unreadable) as caught:
         by_name(name).exchange(render(NAMED[name], (Turn("user", "2+2?"),), generate=False).removesuffix("[/INST]"))
     assert caught.value.where == "query"
+
+
+def test_a_whole_chat_of_mistrals_may_have_the_old_system_prompt() -> None:
+    turns = (Turn("system", "Be brief."), Turn("user", "2+2?"))
+    text = render(layouts.LLAMA2, turns)
+    assert "<<SYS>>" in text
+    assert by_name("mistral").exchange(text + " 4") == Exchange(Prompt(turns), "4", False)
+    assert by_name("mistral").exchange(text + " 4</s>") == Exchange(Prompt(turns), "4", None)
+    with pytest.raises(Unreadable) as caught:
+        by_name("mistral").exchange("<s>[INST] <<SYS>>\nBe brief. [/INST] 4")
+    assert (caught.value.where, caught.value.character) == ("query", 3)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_tags_of_reasoning_may_be_others(name: str) -> None:
+    template, turns = by_name(name, ("[THINK]", "[/THINK]")), (Turn("user", "2+2?"),)
+    text = render(NAMED[name], turns)
+    assert template.prompt(text + "[THINK]\n") == Prompt(turns, opened_thinking=True)
+    with pytest.raises(Unreadable):
+        template.prompt(text + "<think>\n")
 
 
 def test_plain_text_is_one_turn() -> None:

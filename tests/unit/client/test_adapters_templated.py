@@ -66,7 +66,7 @@ def test_a_query_is_parted_at_its_prompt_and_judged_with_all_of_it() -> None:
 
 def test_templates_come_by_name_or_by_their_markers(tmp_path: Path) -> None:
     assert template_from_environment({"THEMIS_TEMPLATE": "plain"}).response("a$") == "a$"
-    assert template_from_environment({"THEMIS_TEMPLATE": "llama3"}) is by_name("llama3")
+    assert template_from_environment({"THEMIS_TEMPLATE": "llama3"}).response("a<|eot_id|>") == "a"
     path = tmp_path / "markers.json"
     path.write_text(json.dumps(MARKERS), encoding="utf-8")
     template = template_from_environment({"THEMIS_TEMPLATE": f"@{path}"})

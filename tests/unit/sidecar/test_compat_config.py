@@ -12,6 +12,9 @@ from themis_sidecar.config import read_command_line
 MODEL = ["--engine.model", "m"]
 ON = [*MODEL, "--http.port", "0", "--http.compat.enabled", "true"]
 
+OPEN_MARKERS = ["--http.compat.template", "markers", "--http.compat.markers.generation", "A:"]
+OPEN_MARKERS += ["--http.compat.markers.starts", '{"user": "U:"}']
+
 
 def test_the_routes_are_off_unless_asked_for() -> None:
     assert not read_command_line([*MODEL, "--http.port", "0"]).config.http.compat.enabled
@@ -28,6 +31,13 @@ def test_the_routes_are_off_unless_asked_for() -> None:
         ([*ON, "--http.compat.truncated", "score"], "truncated_score"),
         ([*ON, "--http.compat.truncated_score", "0"], "goes with truncated score"),
         ([*ON, "--http.compat.empty_score", "1.5"], "empty_score"),
+        ([*ON, "--http.compat.template", "plain", "--http.compat.truncated", "fail"], "the template plain has none"),
+        (
+            [*ON, "--http.compat.template", "plain", "--http.compat.truncated", "score"],
+            "the template plain has none",
+        ),
+        ([*ON, *OPEN_MARKERS, "--http.compat.truncated", "fail"], "the template markers has none"),
+        ([*ON, "--http.compat.think.opening", ""], "think.opening"),
         ([*ON, "--http.compat.rewards_scale.low", "inf"], "rewards_scale.low"),
         ([*ON, "--http.compat.timeout_s", "0"], "timeout_s"),
         ([*ON, "--http.compat.max_body_bytes", "0"], "max_body_bytes"),
@@ -36,6 +46,19 @@ def test_the_routes_are_off_unless_asked_for() -> None:
 def test_what_does_not_go_together_is_refused(flags: list[str], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
         read_command_line(flags)
+
+
+def test_replies_may_be_cut_off_where_their_end_is_told() -> None:
+    cut = ["--http.compat.truncated", "fail"]
+    assert read_command_line([*ON, *cut]).config.http.compat.truncated == "fail"
+    ended = [*OPEN_MARKERS, "--http.compat.markers.stops", '["$"]']
+    assert read_command_line([*ON, *ended, *cut]).config.http.compat.policy_template().ended("4$")
+    assert read_command_line([*ON, *OPEN_MARKERS]).config.http.compat.truncated == "judge"
+
+
+def test_the_tags_of_reasoning_can_be_set() -> None:
+    tags = ["--http.compat.think.opening", "[THINK]", "--http.compat.think.closing", "[/THINK]"]
+    assert read_command_line([*ON, *tags]).config.http.compat.think.tags == ("[THINK]", "[/THINK]")
 
 
 def test_markers_can_be_given_in_a_file(tmp_path: Path) -> None:

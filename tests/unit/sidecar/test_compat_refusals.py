@@ -20,7 +20,7 @@ CODES: dict[CallError, int] = {
     errors.Conflict("x"): 409,
     errors.TooLarge("x"): 413,
     errors.FailedPrecondition("x"): 422,
-    errors.Overloaded("x", 1.2): 429,
+    errors.Overloaded("x", 1.2): 503,
     errors.CallerGone("x"): 499,
     errors.Unavailable("x"): 503,
     errors.CallTimeout("x"): 504,
@@ -45,5 +45,5 @@ def test_an_error_is_told_in_one_shape(error: CallError, code: int) -> None:
             "code": code,
         }
     }
-    assert answer.headers.get("retry-after") == ("2" if code == 429 else None)
+    assert answer.headers.get("retry-after") == ("2" if isinstance(error, errors.Overloaded) else None)
     assert answer.headers.get("www-authenticate") == ("Bearer" if code == 401 else None)

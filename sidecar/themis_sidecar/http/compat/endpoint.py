@@ -23,6 +23,7 @@ from themis_sidecar.security.door import Door
 from themis_sidecar.status import status_of
 
 TIMEOUT, VERSION = "x-themis-timeout-s", "x-themis-version"
+SCALE = "x-themis-rewards-scale"  # of answers: what the scores 0 and 1 became, since rewards alone don't tell
 TIMEOUT_PARAMETER, VERSION_PARAMETER = "timeout_s", "version"  # in the address, for clients that set no headers
 FULL_RETRY_S = 1.0  # how soon a call ends can't be known; a second spreads the retries
 
@@ -90,7 +91,8 @@ class Endpoint:
         scoring, body = self._shared.scoring, await self._body(request, deadline)
         version = request.headers.get(VERSION) or request.query_params.get(VERSION_PARAMETER, "")
         scores = await _unless_gone(request, scoring.run(self._format.read(body, scoring), version, deadline))
-        headers = {"cache-control": "no-store"} | ({VERSION: scores.version} if scores.version else {})
+        headers = {"cache-control": "no-store", SCALE: f"{scoring.scale.low} {scoring.scale.high}"}
+        headers |= {VERSION: scores.version} if scores.version else {}
         return JSONResponse(self._format.write(scores, scoring), headers=headers)
 
     def _timeout_s(self, request: Request) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from themis_chat.errors import Unreadable
 from themis_chat.query import response_of
-from themis_chat.templates import Template, Turn, by_markers, by_name, plain
+from themis_chat.templates import Turn
 from themis_chat.think import split
 from themis_chat.turns import Prompt
 from themis_proto.v1 import judge_pb2 as pb
@@ -17,11 +17,19 @@ from themis_sidecar.http.compat.wire import ChatMessage
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One reply to judge. where: its place in the request, to name it by; ended: whether a token that ends a turn
-    stood at its end, None where that can't be known."""
+class Places:
+    """Where a sample's parts stand in the request, to name them by."""
 
-    where: str
+    reply: str
+    prompt: str
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One reply to judge. ended: whether a token that ends a turn stood at its end, None where that can't be known."""
+
+    places: Places
     prompt: Prompt
     reply: str
     ended: bool | None
@@ -32,7 +40,7 @@ class Sample:
 class Entry:
     """What to do with a sample: have `item` judged or, where the settings name its score, take that."""
 
-    where: str
+    places: Places
     item: pb.Item | None
     named_score: float | None
     truncated: bool
@@ -44,61 +52,65 @@ class Reader:
     def __init__(self, config: CompatConfig, max_item_bytes: int) -> None:
         self._config = config
         self._max_item_bytes = max_item_bytes
-        self._template = _template(config)
+        self._template = config.policy_template()
 
     def query(self, index: int, query: str, prompt: str, label: str | None) -> Sample:
         """OpenRLHF's: prompt and response as one string, and the prompt alone, whole even where the policy saw only
         its end."""
-        places = {"prompt": f"prompts[{index}]", "query": f"query[{index}]"}
-        self._check_length(places["prompt"], prompt)
-        self._check_length(places["query"], query)
+        places = Places(f"query[{index}]", f"prompts[{index}]", f"labels[{index}]")
+        self._check_length(places.prompt, prompt)
+        self._check_length(places.reply, query)
         try:
-            response = response_of(query, prompt)[1]
-            return self._sample(places["query"], self._template.prompt(prompt), response, label)
+            response = response_of(query, prompt, self._template.fillers)[1]
+            return self._sample(places, self._template.prompt(prompt), response, label)
         except Unreadable as error:
-            raise _unreadable(places[error.where], error) from None
+            raise _unreadable(places.prompt if error.where == "prompt" else places.reply, error) from None
 
     def reply(self, prompt: str | Sequence[ChatMessage], response: str, label: str | None) -> Sample:
         """slime's: prompt and response apart."""
         self._check_length("prompt", prompt if isinstance(prompt, str) else "")
         self._check_length("response", response)
         try:
-            asked = self._template.prompt(prompt) if isinstance(prompt, str) else self._asked(prompt)
+            asked = self._template.prompt(prompt) if isinstance(prompt, str) else self._asked(_turns(prompt))
         except Unreadable as error:
             raise _unreadable("prompt", error) from None
-        return self._sample("response", asked, response, label)
+        return self._sample(Places("response", "prompt", "label"), asked, response, label)
 
     def chat(self, where: str, text: str) -> Sample:
-        """A whole chat as one string."""
+        """A whole chat as one string, which a reply that spells markers can make longer by turns."""
         self._check_length(where, text)
         try:
             found = self._template.exchange(text)
         except Unreadable as error:
             raise _unreadable(where, error) from None
-        return Sample(where, found.prompt, found.reply, found.ended)
+        if self._config.single_turn and [turn.role for turn in found.prompt.turns if turn.role != "system"] != ["user"]:
+            raise InvalidCall(
+                where, "holds more than one turn of the user's and its reply; see http.compat.single_turn"
+            )
+        return Sample(Places(where, where), self._asked(found.prompt.turns), found.reply, found.ended)
 
     def messages(self, where: str, messages: Sequence[ChatMessage]) -> Sample:
         """A whole chat as messages."""
         if not messages or messages[-1].role != "assistant":
             raise InvalidCall(where, "must end with the assistant's message, which is what is judged")
-        prompt = Prompt(tuple(Turn(one.role, one.content) for one in messages[:-1]))
-        return Sample(where, prompt, messages[-1].content, None)
+        return Sample(Places(where, where), self._asked(_turns(messages[:-1])), messages[-1].content, None)
 
     def entry(self, sample: Sample) -> Entry:
         config, truncated = self._config, self._config.truncated != "ignore" and sample.ended is False
         if truncated and config.truncated == "fail":
             raise InvalidCall(
-                sample.where, "was cut off: no token that ends a turn stands at its end; see http.compat.truncated"
+                sample.places.reply,
+                "was cut off: no token that ends a turn stands at its end; see http.compat.truncated",
             )
         if truncated and config.truncated_score is not None:
-            return Entry(sample.where, None, config.truncated_score, truncated)
-        thought = split(sample.reply, opened=sample.prompt.opened_thinking)
+            return Entry(sample.places, None, config.truncated_score, truncated)
+        thought = split(sample.reply, opened=sample.prompt.opened_thinking, tags=config.think.tags)
         shown = thought.answer.strip() or (config.thinking == "judge" and thought.reasoning.strip())
         if not shown and config.empty_score is not None:
-            return Entry(sample.where, None, config.empty_score, truncated)
+            return Entry(sample.places, None, config.empty_score, truncated)
         parts = [pb.Part(reasoning=thought.reasoning)] if thought.reasoning else []
         parts += [pb.Part(text=thought.answer)] if thought.answer else []
-        return Entry(sample.where, self._item(sample, parts, truncated), None, truncated)
+        return Entry(sample.places, self._item(sample, parts, truncated), None, truncated)
 
     def _item(self, sample: Sample, parts: list[pb.Part], truncated: bool) -> pb.Item:
         return pb.Item(
@@ -118,19 +130,17 @@ class Reader:
                 where, f"has {len(text)} characters; this server takes items of up to {self._max_item_bytes} bytes"
             )
 
-    def _asked(self, messages: Sequence[ChatMessage]) -> Prompt:
-        turns = tuple(Turn(one.role, one.content) for one in messages)
+    def _asked(self, turns: tuple[Turn, ...]) -> Prompt:
+        """Without the generation prompt, which would say whether it opened the reasoning."""
         return Prompt(turns, opened_thinking=self._config.opened_thinking)
 
-    def _sample(self, where: str, prompt: Prompt, response: str, label: str | None) -> Sample:
+    def _sample(self, places: Places, prompt: Prompt, response: str, label: str | None) -> Sample:
         template = self._template
-        return Sample(where, prompt, template.response(response), template.ended(response), label)
+        return Sample(places, prompt, template.response(response), template.ended(response), label)
 
 
-def _template(config: CompatConfig) -> Template:
-    if config.template == "markers":
-        return by_markers(config.markers.markers())
-    return plain() if config.template == "plain" else by_name(config.template)
+def _turns(messages: Sequence[ChatMessage]) -> tuple[Turn, ...]:
+    return tuple(Turn(one.role, one.content) for one in messages)
 
 
 def _unreadable(where: str, error: Unreadable) -> InvalidCall:

@@ -102,12 +102,19 @@ class Scoring:
         """What fails the call that holds this sample."""
         status = pb.ItemStatus.Name(result.status).removeprefix("ITEM_STATUS_")
         error = result.error.removeprefix(f"items[{index}]").lstrip(".: ")  # a path of another request
-        problem = f"{status}: {error}"
+        problem, where = f"{status}: {error}", _place(entry, error)
         if result.status in _THE_ITEM:
-            return InvalidCall(entry.where, problem)
-        problem = f"{entry.where}: {problem}"
+            return InvalidCall(where, problem)
+        problem = f"{where}: {problem}"
         if result.status == pb.ITEM_STATUS_OVERLOADED:
             return Overloaded(problem, self._retry_after_s())
         if result.status == pb.ITEM_STATUS_DEADLINE_EXCEEDED:
             return CallTimeout(problem)
         return FailedPrecondition(problem) if result.status == pb.ITEM_STATUS_OFF_FORMAT else Unavailable(problem)
+
+
+def _place(entry: Entry, error: str) -> str:
+    """What of the request became the part of the item that the error begins with; the reply where it names none."""
+    if error.startswith("messages"):
+        return entry.places.prompt
+    return entry.places.label if error.startswith("reference") else entry.places.reply

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, PlainValidator, Tag, ValidationError
+from pydantic_core import PydanticCustomError
 
 from themis_sidecar.errors import InvalidCall
 
@@ -25,12 +28,24 @@ def _kind(others: str) -> Discriminator:
     return Discriminator(lambda value: TEXT if isinstance(value, str) else others)
 
 
+def _label(value: Any) -> str | None:
+    """Data sets have answers that are numbers; the judge reads them as JSON has them. A bool is no number here."""
+    if value is None or isinstance(value, str):
+        return value
+    if type(value) is int or (isinstance(value, float) and math.isfinite(value)):
+        return json.dumps(value)
+    raise PydanticCustomError("label", "Input should be a string, a finite number or null")
+
+
+Label = Annotated[str | None, PlainValidator(_label)]
+
+
 class RewardRequest(Wire):
     """OpenRLHF's. query: prompt and response as one string; prompts: the prompts alone; labels: reference answers."""
 
     query: list[str]
     prompts: list[str] | None = None
-    labels: list[str | None] | None = None
+    labels: list[Label] | None = None
 
 
 class RemoteRequest(Wire):
@@ -38,7 +53,7 @@ class RemoteRequest(Wire):
 
     prompt: Annotated[Annotated[str, Tag(TEXT)] | Annotated[list[ChatMessage], Tag(MESSAGES)], _kind(MESSAGES)]
     response: str
-    label: str | None = None
+    label: Label = None
 
 
 class ClassifyRequest(Wire):
