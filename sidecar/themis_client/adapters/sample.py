@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -78,16 +79,19 @@ def _thought(messages: Sequence[Message], thinking: Thinking) -> tuple[tuple[Mes
             parts: list[Part] = []
             for part in message.parts:
                 if isinstance(part, Text):
-                    thought = split(part.text, opened=opened, tags=thinking.tags)
-                    parts += _parts(thought)
-                    answered = not thought.found or bool(thought.closed and thought.answer.strip())
+                    parts += _parts(split(part.text, opened=opened, tags=thinking.tags))
                     opened = False
                 else:
                     parts.append(part)
-                    answered = answered or not isinstance(part, Reasoning)
-            message = Message(message.role, parts)
+            message, answered = Message(message.role, parts), _answers(parts)
         read.append(message)
     return tuple(read), answered
+
+
+def _answers(parts: Sequence[Part]) -> bool:
+    """Whether anything but reasoning follows the reasoning, if there is any."""
+    after = list(itertools.takewhile(lambda part: not isinstance(part, Reasoning), reversed(parts)))
+    return len(after) == len(parts) or any(not isinstance(part, Text) or part.text.strip() for part in after)
 
 
 def _parts(thought: Thought) -> list[Part]:

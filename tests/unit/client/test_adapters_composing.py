@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -143,6 +144,19 @@ def test_a_completion_is_taken_apart(
     assert [part.text for part in parts if isinstance(part, Reasoning)] == ([] if reasoning is None else [reasoning])
     assert "".join(part.text for part in parts if isinstance(part, Text)) == answer
     assert read.answered is answered
+
+
+@pytest.mark.parametrize(
+    ("message", "answered"),
+    [
+        ({"reasoning_content": "why", "content": "so"}, True),
+        ({"reasoning_content": "why", "content": ""}, False),
+        ({"reasoning_content": "why", "content": "", "tool_calls": [{"function": {"name": "look"}}]}, True),
+        ({"content": ""}, True),  # no reasoning: whether it is fit to be judged is the judge's to say
+    ],
+)
+def test_reasoning_that_comes_apart_from_the_text_needs_an_answer_too(message: dict[str, Any], answered: bool) -> None:
+    assert sample("Q", [{"role": "assistant", **message}], Thinking()).answered is answered
 
 
 def test_a_plain_prompt_that_ends_with_the_tag_has_opened_the_reasoning() -> None:
