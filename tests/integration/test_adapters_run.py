@@ -75,6 +75,27 @@ async def test_without_a_store_there_is_one_version() -> None:
         assert await version_of(Rewarder(RewardSettings(target=served.address, run="grpo-7"))) == VERSION
 
 
+async def test_members_of_a_group_meet_on_one_replica_from_whatever_rank_they_come() -> None:
+    judges = [LetterJudge(), LetterJudge()]
+    async with serving(judges[0]) as one, serving(judges[1]) as other:
+        ranks = [Rewarder(RewardSettings(target=f"{one.address},{other.address}")) for _ in range(2)]
+        for question in map(str, range(24)):
+            for rank, text in enumerate("abcd"):
+                await ranks[rank % 2].outcomes_async([Sample(Item(question, text, scenario="math"))])
+    asked = [[item.messages[0].parts[0].text for item in judge.items] for judge in judges]  # type: ignore[union-attr]
+    assert sorted(asked[0] + asked[1]) == sorted(4 * [str(number) for number in range(24)])
+    assert not set(asked[0]) & set(asked[1])  # a prompt is computed once, on the replica of its members
+    assert all(asked)
+
+
+async def test_many_first_calls_decide_on_a_version_once() -> None:
+    async with serving(LetterJudge()) as served:
+        rewarder = Rewarder(RewardSettings(target=served.address))
+        await asyncio.gather(*(version_of(rewarder) for _ in range(16)))
+    described = [line for line in served.lines("call") if line["method"] == "Describe"]
+    assert len(described) == 2  # by whoever decides, and by the client that then works
+
+
 async def test_a_run_that_holds_two_versions_is_told(tmp_path: Path, tiny_model: Callable[..., Path]) -> None:
     store = open_store(tmp_path / "store")
     ids = [publish(store, tiny_model("llama", seed)).id for seed in (1, 2)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 from themis_client.adapters.run_version import Pinned, version_of_run
 from themis_client.adapters.settings import JudgePart, RewardSettings
 from themis_client.client import Client
+from themis_client.errors import DeadlineExceeded
 from themis_client.replicas import ReplicaPolicy
 from themis_client.versions import LeasePolicy
 
@@ -17,13 +19,13 @@ has: the client's own few, meant for calls of many items, would keep those batch
 
 
 class Judges:
-    """One client per server and version. `pin` before `of`. Safe to share between threads without a lock, which a fork
-    could leave locked for good."""
+    """One client per server and version. `pin` before `of`. Safe to share between threads."""
 
     def __init__(self, settings: RewardSettings, pinned: Mapping[str, Pinned] | None = None) -> None:
         self._settings = settings
         self._pinned = dict(pinned or {})
         self._clients: dict[tuple[str, Pinned], Client] = {}
+        self._deciding = threading.Lock()
 
     @property
     def pins(self) -> dict[str, Pinned]:
@@ -40,11 +42,22 @@ class Judges:
         self._pinned.update(pins)
 
     def pin(self) -> None:
-        """Decides on the versions once. Raises ThemisError."""
-        for part in self._settings.parts:
-            target, version = self._where(part)
-            if version is None and target not in self._pinned:
-                self._pinned.setdefault(target, self._decide(target))
+        """Decides on the versions once: of many first calls one does, and the others wait for it. Raises ThemisError.
+
+        A fork while this goes on leaves the child's lock locked, in which no client could work either: it is told.
+        """
+        if all(version or target in self._pinned for target, version in map(self._where, self._settings.parts)):
+            return
+        wait_s = self._settings.timeout_s
+        if not self._deciding.acquire(timeout=wait_s):
+            raise DeadlineExceeded(f"another call did not decide on the judge's version within {wait_s:g} s")
+        try:
+            for part in self._settings.parts:
+                target, version = self._where(part)
+                if version is None and target not in self._pinned:
+                    self._pinned[target] = self._decide(target)
+        finally:
+            self._deciding.release()
 
     def of(self, part: JudgePart) -> Client:
         target, version = self._where(part)

@@ -24,7 +24,6 @@ import functools
 import json
 import logging
 import math
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,7 +59,6 @@ class Environment(EnvironmentInterface):  # type: ignore[misc]
         self._template = None if config["template"] == PLAIN else template_of(config["template"], "template")
         self._reference = config.get("reference")
         self._rewarder = Rewarder(TRAINER.fit(read_settings(config.get("reward", {}))))
-        self._pinning = threading.Lock()
         self._logger = logging.getLogger(__name__)
 
     def step(
@@ -93,8 +91,6 @@ class Environment(EnvironmentInterface):  # type: ignore[misc]
         """Nothing to give back: the client ends with the actor's process."""
 
     def _outcomes(self, batch: Sequence[Read]) -> list[Outcome]:
-        with self._pinning:  # of hundreds of first calls one decides on the judge version; the others find it
-            self._rewarder.judges.pin()
         found = self._rewarder.outcomes(batch)
         told = self._rewarder.metrics(found)
         # A fallback looks like any other reward in NeMo-RL's own figures.

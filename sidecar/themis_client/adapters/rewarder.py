@@ -55,16 +55,8 @@ class Rewarder:
         await asyncio.to_thread(self.judges.pin)
         return await asyncio.wrap_future(PROCESS_LOOP.submit(functools.partial(self._judge, samples)))
 
-    def rewards(self, samples: Sequence[Read]) -> list[float | None]:
-        """The rewards as `on_failure` has them. Raises RewardMissing, and what outcomes() raises."""
-        return self.settled(self.outcomes(samples))
-
-    async def rewards_async(self, samples: Sequence[Read]) -> list[float | None]:
-        """rewards(), awaited on any event loop."""
-        return self.settled(await self.outcomes_async(samples))
-
     def settled(self, outcomes: Sequence[Outcome]) -> list[float | None]:
-        """The numbers that a trainer gets for these. Raises RewardMissing."""
+        """The rewards as `on_failure` has them. Raises RewardMissing."""
         named = self.settings.on_failure
         if named == "raise":
             missing = [(place, outcome) for place, outcome in enumerate(outcomes) if isinstance(outcome, NoReward)]
