@@ -15,7 +15,8 @@ class Runtime:
 
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    uniform: Callable[[float, float], float] = random.uniform
+    uniform: Callable[[float, float], float] = random.SystemRandom().uniform
+    """Not of the random module's own state: that is the trainer's, which seeds it alike on all ranks."""
 
 
 @dataclass(frozen=True, slots=True)

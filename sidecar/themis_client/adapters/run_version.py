@@ -29,6 +29,7 @@ class Pinned(NamedTuple):
 
 def version_of_run(client: Client, run: str, timeout_s: float) -> Pinned:
     """The version that this run's processes use. Raises ThemisError, also where they did not agree in time."""
+    chance = random.SystemRandom()  # ranks seed the random module alike, and would wait alike
     until_s = time.monotonic() + timeout_s
     while time.monotonic() < until_s:
         listing = client.manage(lambda versions: versions.list())
@@ -37,7 +38,7 @@ def version_of_run(client: Client, run: str, timeout_s: float) -> Pinned:
         held = _held(listing, run)
         if len(held) < 2 and _stays(client, run, version := held.pop() if held else client.refresh_version()):
             return Pinned(version, leased=True)
-        time.sleep(random.uniform(0.0, MOST_WAIT_S))
+        time.sleep(chance.uniform(0.0, MOST_WAIT_S))
     raise ThemisError(f"the processes of run {run!r} did not agree on a judge version within {timeout_s:g} s")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import grpc
 import grpc.aio
 import pytest
@@ -25,7 +27,7 @@ from themis_client import (
     Unavailable,
     Unsupported,
 )
-from themis_client.deadline import Deadline
+from themis_client.deadline import Deadline, Runtime
 from themis_client.rpc_errors import PUSHBACK_KEY
 from themis_proto.v1 import judge_pb2 as pb
 
@@ -216,3 +218,12 @@ async def test_describe_is_tried_again_too() -> None:
     judge = JudgeDouble(describe_aborts=[Abort(Code.UNAVAILABLE)])
     async with serving(judge) as address, AsyncClient(address, runtime=Clock().runtime) as client:
         assert (await client.describe()).current == "v1"
+
+
+def test_waiting_leaves_the_trainers_random_numbers_alone() -> None:
+    random.seed(7)
+    before = random.getstate()
+    first = Runtime().uniform(0.0, 1.0)
+    random.seed(7)
+    assert Runtime().uniform(0.0, 1.0) != first  # ranks that seed alike don't wait alike
+    assert random.getstate() == before
