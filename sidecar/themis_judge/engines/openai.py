@@ -14,8 +14,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import timezone
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypeVar
 
 import httpx
@@ -40,6 +38,7 @@ from themis_judge.engines.base import (
     Usage,
 )
 from themis_judge.engines.openai_logprobs import LabelReader, tokens_of
+from themis_judge.engines.retry_after import retry_after_s
 
 Answer = TypeVar("Answer")
 
@@ -250,7 +249,7 @@ class OpenAIEngine:
                 else:
                     if response.is_success:
                         return response, started_s - asked_s, self._clock() - started_s
-                    told_s = _retry_after_s(response.headers, self._wall())
+                    told_s = retry_after_s(response.headers, self._wall())
                     trouble = self._refusal(response, ceiling_s if told_s is None else told_s)
                     if response.status_code not in _RETRIED:
                         raise trouble
@@ -299,16 +298,3 @@ def _usage(told: dict[str, Any], queued_s: float, computed_s: float) -> Usage:
     cached = (told.get("prompt_tokens_details") or {}).get("cached_tokens")
     prompt, completion = told.get("prompt_tokens"), told.get("completion_tokens")
     return Usage(int(prompt or 0), int(cached or 0), int(completion or 0), queued_s, computed_s)
-
-
-def _retry_after_s(headers: httpx.Headers, now_s: float) -> float | None:
-    """What the endpoint asks for, in milliseconds, in seconds or as a date; None if it doesn't."""
-    for name, per_second in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        if re.fullmatch(r"\d+(\.\d*)?", headers.get(name, "")):
-            return float(headers[name]) / per_second
-    try:
-        moment = parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    return max(0.0, moment.timestamp() - now_s)
