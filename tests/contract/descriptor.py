@@ -17,9 +17,13 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorProto,
 )
 
-from themis_proto.v1 import judge_pb2, versions_pb2
+from themis_proto.v1 import events_pb2, judge_pb2, versions_pb2
 
-FILES: dict[str, FileDescriptor] = {"judge": judge_pb2.DESCRIPTOR, "versions": versions_pb2.DESCRIPTOR}
+FILES: dict[str, FileDescriptor] = {
+    "events": events_pb2.DESCRIPTOR,
+    "judge": judge_pb2.DESCRIPTOR,
+    "versions": versions_pb2.DESCRIPTOR,
+}
 
 Lines = dict[str, dict[str, str]]
 

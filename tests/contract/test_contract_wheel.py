@@ -144,7 +144,14 @@ def test_every_python_that_is_here(
 def test_what_the_wheel_holds(wheel: Path) -> None:
     names = ZipFile(wheel).namelist()
     packages = {name.split("/")[0] for name in names if ".dist-info/" not in name}
-    assert packages == {"themis_chat", "themis_client", "themis_judge", "themis_proto", "themis_sidecar"}
+    assert packages == {
+        "themis_chat",
+        "themis_client",
+        "themis_judge",
+        "themis_pipeline",
+        "themis_proto",
+        "themis_sidecar",
+    }
     for package in packages:
         assert f"{package}/py.typed" in names
     assert "themis_judge/rubrics/math.yaml" in names
