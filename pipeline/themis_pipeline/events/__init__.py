@@ -1,0 +1,1 @@
+"""What travels on the topics: how events become records, and how their ids are made."""
