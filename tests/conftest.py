@@ -13,8 +13,14 @@ import pytest_asyncio
 if TYPE_CHECKING:
     from themis_judge.engines.vllm import VLLMEngine
 
-from tests.kafka_broker import KafkaBroker, kafka_broker
+from themis_pipeline.local.broker import KafkaBroker, kafka_broker
 
+JARS = Path(__file__).parents[1] / ".cache/kafka"
+# So that tests of members that die or freeze needn't wait for Kafka's own six and ten seconds.
+SHORT = {
+    "group.min.session.timeout.ms": "1000",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
+}
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
 
@@ -48,7 +54,7 @@ def pytest_make_collect_report(
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
     """A real broker, started once; where Java or Maven is missing, tests fail. Its topics are shared: name your own."""
-    with kafka_broker(tmp_path_factory.mktemp("kafka")) as broker:
+    with kafka_broker(tmp_path_factory.mktemp("kafka"), JARS, settings=SHORT) as broker:
         yield broker
 
 

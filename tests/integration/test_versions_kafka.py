@@ -10,7 +10,7 @@ from pathlib import Path
 from kafka import KafkaProducer  # type: ignore[import-untyped]
 
 from tests.integration.versions_fleet import Replica, call, open_store, publish, replica, state, until, versions_in
-from tests.kafka_broker import KafkaBroker
+from themis_pipeline.local.broker import KafkaBroker
 from themis_sidecar.config import KafkaConfig
 
 NEVER_S = 3600.0

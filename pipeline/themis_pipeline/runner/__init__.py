@@ -1,0 +1,1 @@
+"""Runs a stage: reads its topics, handles records side by side, and commits outputs and offsets as one."""
