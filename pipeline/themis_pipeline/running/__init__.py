@@ -1,0 +1,1 @@
+"""Runs stages: puts each together from its settings, and keeps them going in one process until told to stop."""
