@@ -1,6 +1,6 @@
-# Everything starts here; `make` lists the targets. Needs Python 3.11 and nothing else, but for the tests' Kafka Java
-# and Maven: environments are made from the locks in requirements/, each by a stamp that is older or younger than its
-# lock.
+# Everything starts here; `make` lists the targets. Needs Python 3.11 and nothing else, but for a Kafka on this machine
+# (the demo, the tests) Java and Maven: environments are made from the locks in requirements/, each by a stamp that is
+# older or younger than its lock.
 PYTHON ?= python3.11
 
 SHELL := /bin/bash
@@ -18,17 +18,24 @@ export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
 .PHONY: demo
-demo: .venv-demo/.stamp ## score the sample conversations with a small local judge; writes demo-out/scores.json
+demo: .venv-demo/.stamp ## a small local judge scores samples, then the pipeline makes training data; see demo-out/
 	@.venv-demo/bin/python -m themis_sidecar.demo
+	@scripts/system-packages $(PYTHON) java=openjdk-17-jre-headless mvn=maven
+	@.venv-demo/bin/python -m themis_pipeline.demo
 
 .PHONY: test
 test: check .venv-trl/.stamp ## all checks, then all tests, those of the trainers once more with the newest TRL
 	@scripts/system-packages $(PYTHON) chromium=chromium java=openjdk-17-jre-headless mvn=maven "cc=gcc libc6-dev"
 	@$(BIN)/pytest tests
 	@THEMIS_TRL=newest .venv-trl/bin/python -m pytest tests/trainers
+
+.PHONY: test-cluster
+test-cluster: .venv/.stamp ## the runner on three brokers, which are killed one after the other; takes some minutes
+	@scripts/system-packages $(PYTHON) java=openjdk-17-jre-headless mvn=maven
+	@$(BIN)/pytest -m cluster tests/cluster
 
 .PHONY: check
 check: check-format check-lint check-types check-imports check-proto check-locks ## format, lint, types, imports, contract, locks
@@ -71,7 +78,7 @@ check-lint: .venv/.stamp
 
 # The client goes into other people's environments: it has to hold for every Python that we support.
 check-types: .venv/.stamp
-	@$(BIN)/mypy proto/themis_proto sidecar tests scripts examples $(wildcard benchmarks/*.py)
+	@$(BIN)/mypy proto/themis_proto sidecar pipeline tests scripts examples $(wildcard benchmarks/*.py)
 	@for version in 3.10 3.14; do $(BIN)/mypy --python-version $$version -p themis_proto -p themis_chat -p themis_client; done
 
 check-imports: .venv/.stamp
