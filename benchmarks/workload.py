@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from themis_judge.engines.base import Prompt
 from themis_judge.items import Criterion, Item, Message, Response, Rubric
 from themis_judge.judge import Judge
-from themis_judge.prompts import Task, single
+from themis_judge.prompts import Layout, Task, single
 from themis_judge.scenarios import Scenario
 from themis_judge.tokens import Encoder
 from themis_proto.v1 import judge_pb2 as pb
@@ -66,7 +66,15 @@ def workload(encoder: Encoder, bench: Scenario, groups: int, members: int, respo
 
 
 def encode(encoder: Encoder, bench: Scenario, item: Item) -> Prompt:
-    return encoder.encode(single(_task(bench), item.messages, item.response, None))
+    return encoder.encode(layout(bench, item))
+
+
+def layout(bench: Scenario, item: Item) -> Layout:
+    return single(_task(bench), item.messages, item.response, None)
+
+
+def words(chance: random.Random, count: int) -> str:
+    return " ".join(chance.choice(_WORDS) for _ in range(count))
 
 
 def request(items: list[Item]) -> pb.ScoreRequest:
