@@ -9,12 +9,13 @@ same.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from typing import Protocol, TypeVar
 
 from themis_pipeline.annotation.reading import Labels, Topics, task_in
+from themis_pipeline.events.errors import Malformed
 from themis_pipeline.kafka.errors import BrokerError
 from themis_pipeline.kafka.seam import Partition, Record
 from themis_pipeline.runner.stage import Retry
@@ -50,8 +51,9 @@ class TopicShelf:
         self._labels = Labels(topics.labels)
         self._tasks = _Tasks(kept_bytes)
         self._reached: Mapping[int, int] = {}  # by partition of the labels: up to where their tasks were read too
-        # A thread's, since one whose handler was cancelled goes on reading.
-        self._lock = threading.Lock()
+        # One thread of its own: reads whose handlers are cancelled go on to their end, one after another, and keep
+        # nobody else waiting for a thread.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="themis-shelf")
 
     async def task(self, id: str) -> ev.AnnotationTask | None:
         """Of a task whose labels `before` was asked for."""
@@ -62,12 +64,8 @@ class TopicShelf:
         return await self._in_thread(lambda: self._before(task, context))
 
     async def _in_thread(self, read: Callable[[], _T]) -> _T:
-        def locked() -> _T:
-            with self._lock:
-                return read()
-
         try:
-            return await asyncio.to_thread(locked)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, read)
         except BrokerError as error:
             raise Retry(RETRY_AFTER_S, type(error).__name__) from error
 
@@ -90,7 +88,9 @@ class TopicShelf:
             labels, tasks = self._topics.labels, self._topics.tasks
             self._labels.read(reader.scan(labels.name, self._labels.ends))
             for record in reader.scan(tasks.name, self._tasks.ends):
-                self._tasks.take(record, task_in(record, tasks).id)
+                with suppress(Malformed):  # labels of such a task are rejected, and no others
+                    self._tasks.take(record, task_in(record, tasks).id)
+                self._tasks.ends[record.partition.number] = record.offset + 1
             self._reached = dict(self._labels.ends)
 
     def _task(self, id: str) -> ev.AnnotationTask | None:
@@ -118,4 +118,3 @@ class _Tasks:
             self._left_bytes -= record.size_bytes
             while self._left_bytes < 0:
                 self._left_bytes += self.kept.pop(next(iter(self.kept))).size_bytes
-        self.ends[record.partition.number] = record.offset + 1

@@ -8,8 +8,8 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 
 from themis_pipeline.config.section import Section
 
-REPLAY = "replay"
-"""The instance by whose name dead letters are replayed."""
+COMMANDS = ("import", "replay")
+"""Instances by whose names commands send: people's labels, and dead letters again."""
 
 
 class RunnerConfig(Section):
@@ -49,8 +49,8 @@ class RunnerConfig(Section):
     @field_validator("instance")
     @classmethod
     def _not_the_replays(cls, instance: str | None) -> str | None:
-        if instance == REPLAY:
-            raise ValueError(f"{REPLAY} is the name by which dead letters are replayed; take another")
+        if instance in COMMANDS:
+            raise ValueError(f"{instance} is a name by which a command sends; take another")
         return instance
 
 

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ async def open_llm(
         try:
             yield llm
         finally:
-            await llm.close()
+            with suppress(SharedStoreUnavailable):  # what can't be given back counts as spent
+                await llm.close()
     finally:
         files.close()
 

@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from themis_judge.engines.base import Deadline
+from themis_pipeline.annotation.reading import TooManyLabels
 from themis_pipeline.dead_letters import replays
 from themis_pipeline.events import codec
 from themis_pipeline.events.errors import Defect, TooLarge
@@ -61,7 +62,7 @@ class EventStage:
             raise
         except Reject:
             raise
-        except SameLineage as error:
+        except (SameLineage, TooManyLabels) as error:
             raise Fatal(str(error)) from error
         except Exception as error:
             self._tell("warning", "handling_failed", delivery, error=error)

@@ -30,14 +30,15 @@ class Patience:
 
     async def asked(self, ask: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
         """Asks again for as long as it is told to come later and there is time; each wait is at least twice the one
-        before. Raises Retry, and whatever else `ask` does."""
+        before. Where the next one would last beyond the deadline, what is left of it is waited for all the same: what
+        is put off at once holds up no reading. Raises Retry, and whatever else `ask` does."""
         least_s = self._least_s
         while True:
             try:
                 return await ask()
             except Retry as later:
-                wait_s = max(later.after_s, least_s)
-                if wait_s + self._rest_s > deadline.remaining_s() or not await self._waited(wait_s):
+                wait_s, left_s = max(later.after_s, least_s), deadline.remaining_s() - self._rest_s
+                if not await self._waited(max(0.0, min(wait_s, left_s))) or wait_s > left_s:
                     raise
             least_s = min(LONGEST_S, 2 * wait_s)
 

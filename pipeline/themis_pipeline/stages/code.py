@@ -28,8 +28,8 @@ from enum import Enum
 from pathlib import Path
 
 from themis_judge.engines.base import Deadline
+from themis_pipeline.runner.stage import Retry
 from themis_pipeline.stages import chance
-from themis_pipeline.stages.errors import StageError
 
 
 class Outcome(Enum):
@@ -38,8 +38,15 @@ class Outcome(Enum):
     TIMED_OUT = "timed_out"
 
 
-class CodeTooLate(StageError):
-    """A run's turn, or its end, did not come within the record's deadline."""
+RETRY_AFTER_S = 15.0
+
+
+class CodeTooLate(Retry):
+    """A run's turn, or its end, did not come within the record's deadline: too many others were before it, which is
+    no failure of the record's."""
+
+    def __init__(self) -> None:
+        super().__init__(RETRY_AFTER_S, "CodeTooLate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +90,7 @@ class CodeRunner:
         try:
             return await asyncio.wait_for(self._in_turn(code, test), max(0.0, deadline.remaining_s()))
         except asyncio.TimeoutError as error:
-            raise CodeTooLate("code was not run by the deadline") from error
+            raise CodeTooLate from error
 
     async def _in_turn(self, code: str, test: str) -> Outcome:
         async with self._turns:

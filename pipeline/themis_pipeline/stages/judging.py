@@ -10,9 +10,12 @@ from themis_client import (
     InvalidItem,
     MessageTooLarge,
     Overloaded,
+    ProtocolError,
+    Refused,
     ServerFailed,
     Unavailable,
     UnknownVersion,
+    Unsupported,
 )
 from themis_client.failure import Failure
 from themis_client.results import Results
@@ -21,7 +24,17 @@ from themis_pipeline.runner.stage import Reject, Retry
 OkT = TypeVar("OkT")
 
 RETRY_AFTER_S = 15.0
-_LATER = (Unavailable, Overloaded, DeadlineExceeded, ServerFailed, UnknownVersion)
+# A token that was changed on one side first, or a proxy between, says nothing about the record either.
+_LATER = (
+    DeadlineExceeded,
+    Overloaded,
+    ProtocolError,
+    Refused,
+    ServerFailed,
+    Unavailable,
+    UnknownVersion,
+    Unsupported,
+)
 
 
 async def only(call: Awaitable[Results[OkT]]) -> OkT:

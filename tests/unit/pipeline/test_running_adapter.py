@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from themis_judge.engines.base import Deadline
 from themis_pipeline.config import LogConfig, TopicsConfig
 from themis_pipeline.events.codec import encode
 from themis_pipeline.kafka.seam import Partition, Record
@@ -143,8 +144,10 @@ async def test_a_record_from_elsewhere_or_too_large_is_no_event() -> None:
 @pytest.mark.parametrize("error", [Retry(90.0, "RateLimited"), Reject("scenario", "unknown"), ValueError("a secret")])
 async def test_what_a_handler_says_of_a_record_reaches_the_runner(error: Exception) -> None:
     log = io.StringIO()
+    made = stage(Told(raises(error)), log)
+    made.patience.end()
     with pytest.raises(type(error)) as seen:
-        await stage(Told(raises(error)), log).handle(written(PROMPT))
+        await made.handle(written(PROMPT))
     assert seen.value is error
     assert "secret" not in log.getvalue()
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
@@ -166,6 +169,18 @@ async def test_what_is_away_for_a_moment_is_waited_for_in_place() -> None:
     assert await stage(handler).handle(written(PROMPT)) == []
     assert len(handler.seen) == 3
     assert len({context.deadline for _, context in handler.seen}) == 1
+
+
+async def test_what_is_away_beyond_the_deadline_holds_up_the_reading_until_then() -> None:
+    """Put off at once, a backlog would go round through the retry topic."""
+    deadline = Deadline.after(0.2)
+
+    async def ask() -> None:
+        raise Retry(300.0, "BudgetSpent")
+
+    with pytest.raises(Retry):
+        await Patience(rest_s=0.0).asked(ask, deadline)
+    assert deadline.remaining_s() < 0.05
 
 
 async def test_a_process_that_stops_waits_for_nothing() -> None:
