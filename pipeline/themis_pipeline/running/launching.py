@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -14,7 +13,7 @@ from themis_pipeline.kafka.seam import TransportError
 from themis_pipeline.runner.committer import CommitsFail
 from themis_pipeline.runner.polling import Outage
 from themis_pipeline.running.instances import NoInstance, claimed
-from themis_pipeline.running.logs import LibraryHandler, Logger, make_logger
+from themis_pipeline.running.logs import Logger, libraries_lines_to, make_logger
 from themis_pipeline.running.process import CantStart, run_stages
 from themis_pipeline.running.registry import ALL, KINDS, NAMES
 from themis_pipeline.running.seam import Broken, Fatal, StageEnded, StageFailed
@@ -37,12 +36,12 @@ def launch(
 ) -> int:
     """Runs the stages until they end; gives the exit code. Raises BrokerError, and SettingsError for topics."""
     logger = make_logger(config.log, sys.stderr)
-    logging.basicConfig(handlers=[LibraryHandler(logger)], level=logging.WARNING, force=True)
     try:
-        names = chosen(asked)
-        _check(config, names, open_cluster, logger)
-        with claimed(config.runner.instance, config.topics.prefix) as instance:
-            asyncio.run(run_stages(config, names, instance, logger))
+        with libraries_lines_to(logger):
+            names = chosen(asked)
+            _check(config, names, open_cluster, logger)
+            with claimed(config.runner.instance, config.topics.prefix) as instance:
+                asyncio.run(run_stages(config, names, instance, logger))
     except (UnknownStages, TopicsMissing, NoInstance, CantStart) as error:
         complain(str(error))
         return BAD_INPUT

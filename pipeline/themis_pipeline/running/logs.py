@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 import structlog
@@ -63,6 +64,20 @@ class LibraryHandler(logging.Handler):
         # With an exception at hand the message tends to quote it.
         message = record.getMessage() if error is None else str(record.msg)
         self._logger.log(record.levelno, "library", source=record.name, message=message, error=error)
+
+
+@contextmanager
+def libraries_lines_to(logger: Logger) -> Iterator[None]:
+    """In place of whatever takes them elsewhere."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    root.handlers = [LibraryHandler(logger)]
+    root.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.handlers = handlers
+        root.setLevel(level)
 
 
 def loop_error_handler(logger: Logger) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:

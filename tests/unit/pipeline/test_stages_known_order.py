@@ -33,7 +33,12 @@ from themis_pipeline.stages.values import load_fillers, load_opposites, load_suf
 
 OPPOSITES, SUFFIXES, FILLERS = load_opposites(), load_suffixes(), load_fillers()
 LIMITS = CodeLimits()
-SOON = Deadline.after(240)
+
+
+def soon() -> Deadline:
+    return Deadline.after(240)
+
+
 BIGGEST = """\
 def biggest(values):
     # the first is a start; "x < y" would be wrong
@@ -160,10 +165,10 @@ async def test_only_so_many_run_at_a_time_and_none_beyond_its_deadline(tmp_path:
     mark = str(tmp_path / "mark")
     test = f"import os, time\nassert not os.path.exists({mark!r})\nopen({mark!r}, 'w').close()\ntime.sleep(0.3)\n"
     test += f"os.remove({mark!r})"
-    assert set(await asyncio.gather(*[alone.run("", test, SOON) for _ in range(3)])) == {Outcome.PASSED}
+    assert set(await asyncio.gather(*[alone.run("", test, soon()) for _ in range(3)])) == {Outcome.PASSED}
     with pytest.raises(CodeTooLate):
         await alone.run("while True: pass", "pass", Deadline.after(0.5))
-    assert await alone.run("", "pass", SOON) is Outcome.PASSED
+    assert await alone.run("", "pass", soon()) is Outcome.PASSED
 
 
 @pytest.mark.parametrize(
@@ -217,7 +222,7 @@ def test_mutants_know_operators_words_and_wide_characters() -> None:
 @pytest.mark.parametrize("around", ["{}", "Here it is:\n```python\n{}```\nIt compares each value."])
 async def test_failing_code_fails_its_test_and_is_the_answer_otherwise(around: str) -> None:
     answer = around.format(BIGGEST)
-    made = await failing_code(answer, TEST, runner(), SOON, seed=3)
+    made = await failing_code(answer, TEST, runner(), soon(), seed=3)
     assert made is not None
     assert (made.better, made.made) == (answer, Made.FAILING_CODE)
     [(a, b)] = [pair for pair in zip(answer.split("\n"), made.worse.split("\n"), strict=True) if pair[0] != pair[1]]
@@ -226,9 +231,9 @@ async def test_failing_code_fails_its_test_and_is_the_answer_otherwise(around: s
 
 
 async def test_no_pair_from_code_that_fails_already_or_that_no_change_harms() -> None:
-    assert await failing_code(BIGGEST, "assert biggest([1]) == 2", runner(), SOON, seed=3) is None
-    assert await failing_code(BIGGEST, "assert True", runner(), SOON, seed=3, max_mutants=3) is None
-    assert await failing_code("```\na\n```\n```\nb\n```", TEST, runner(), SOON, seed=3) is None
+    assert await failing_code(BIGGEST, "assert biggest([1]) == 2", runner(), soon(), seed=3) is None
+    assert await failing_code(BIGGEST, "assert True", runner(), soon(), seed=3, max_mutants=3) is None
+    assert await failing_code("```\na\n```\n```\nb\n```", TEST, runner(), soon(), seed=3) is None
 
 
 # ------------------------------------------------------------------------------------------------------ lengths
