@@ -20,7 +20,8 @@ class Lot:
 
 @dataclass(slots=True)
 class Pending:
-    """What was read since `start`, the archive's own end. since_s: when the first of it came."""
+    """What was read since `start`, the archive's own end. since_s: when the first of it came; before, when it
+    began."""
 
     start: int
     reached: int = 0
@@ -50,7 +51,8 @@ class Holding:
     where to read from. At most one task of it runs, which takes the partition's reading with it.
 
     before: what is still running for an earlier assignment; again_at_s: not to be opened before; failing_s: since when
-    opening, or storing, has failed; end: the archive's own, as last seen; noted: the offset that the group was told.
+    opening, or storing, has failed; end: the archive's own, as last seen; noted: the offset that the group was told;
+    settled_s: when a task was last looked at that had ended.
     """
 
     partition: Partition
@@ -62,6 +64,7 @@ class Holding:
     failing_s: dict[str, float] = field(default_factory=dict)
     end: int = 0
     noted: int = -1
+    settled_s: float = 0.0
 
     @property
     def bytes(self) -> int:

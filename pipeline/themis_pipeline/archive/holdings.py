@@ -40,8 +40,10 @@ class Holdings:
     def assigned(self, partitions: Iterable[Partition]) -> None:
         came = list(partitions)
         with self.lock:
+            # A group that fails in the midst of a change takes partitions away without a word.
+            self._drop([one for one in self._held if one not in came], "lost")
             for one in came:
-                self._let_go(one)  # a group that fails in the midst of a change takes partitions away without a word
+                self._let_go(one)
                 self._held[one] = Holding(one, before=self._leaving.pop(one, None))
                 self._progress_s[one] = time.time()
         self._metrics.moved("assigned", len(came))

@@ -15,6 +15,8 @@ class ArchiveLimits:
     """The same in bytes; one poll may go beyond it."""
     age_s: float = 300.0
     """The longest a record waits for others, each lot being a manifest and a file per day and scenario."""
+    markers_s: float = 3_600.0
+    """After which the markers of transactions behind the last record are archived as passed, by a manifest alone."""
     total_bytes: int = 128 * 1024**2
     """Of all partitions together; one poll may go beyond it. Writing takes several times a lot's own bytes beside."""
     writers: int = 2

@@ -73,11 +73,10 @@ class Reading:
     def _round(self, consumer: Follower, threads: ThreadPoolExecutor) -> None:
         self._holdings.raise_broken()
         held = self._holdings.all()
-        for one in held:
-            self._working.settle(one, consumer)
+        limits = self._limits.polling
+        self._settle(held, consumer)
         self._working.begin(held, threads, stopping=self._stopping.is_set())
         readable = self._readable(held)
-        limits = self._limits.polling
         try:
             consumer.pause([one.partition for one in held if one not in readable])
             consumer.resume([one.partition for one in readable])
@@ -93,6 +92,16 @@ class Reading:
             self._bear(error)
         if consumer.silent_s() > limits.outage_s:
             raise Outage(f"no broker was heard of for {limits.outage_s:g} s")
+
+    def _settle(self, held: Sequence[Holding], consumer: Follower) -> None:
+        """Each may ask brokers that don't answer: once that took long the others have their turn in the next round,
+        for who doesn't poll is thrown out of the group."""
+        until_s = time.monotonic() + self._limits.polling.poll_s
+        for one in sorted(held, key=lambda one: one.settled_s):
+            if self._working.settle(one, consumer):
+                one.settled_s = time.monotonic()
+            if time.monotonic() > until_s:
+                return
 
     def _readable(self, held: Sequence[Holding]) -> list[Holding]:
         """Reading goes on while there is room, in the partition and in all."""

@@ -48,14 +48,19 @@ class Working:
                 if one.pending is None:
                     if now_s >= one.again_at_s and not stopping:
                         one.task = threads.submit(self._storing.open, one.partition, one.writer)
-                elif one.records and (stopping or one is largest or self._due(one, now_s)):
+                elif self._due(one, now_s, at_once=stopping or one is largest):
                     one.task = self.store(threads, one)
 
-    def settle(self, one: Holding, consumer: Follower) -> None:
-        """What a task has come to. Raises what can't be mended by trying again, and Outage."""
+    def settle(self, one: Holding, consumer: Follower) -> bool:
+        """What a task has come to; False while none has ended. Raises what can't be mended by trying again, and
+        Outage."""
         task = one.task
         if task is None or not task.done():
-            return
+            return False
+        self._settle(one, task, consumer)
+        return True
+
+    def _settle(self, one: Holding, task: Future[object], consumer: Follower) -> None:
         try:
             result = task.result()
             place = self._place(one, result, consumer) if isinstance(result, PartitionWriter) else None
@@ -71,10 +76,27 @@ class Working:
             elif isinstance(result, Stored):
                 self._stored(one, result)
 
-    def _due(self, one: Holding, now_s: float) -> bool:
+    def _due(self, one: Holding, now_s: float, *, at_once: bool) -> bool:
+        """What failed before is tried again as soon as there is something: it has waited for its time already."""
         pending, limits = one.pending, self._limits
+        if not one.records:
+            return self._markers_are_due(one, now_s)
         return pending is not None and (
-            one.records >= limits.records or one.bytes >= limits.bytes or now_s - pending.since_s >= limits.age_s
+            at_once
+            or "store" in one.failing_s
+            or one.records >= limits.records
+            or one.bytes >= limits.bytes
+            or now_s - pending.since_s >= limits.age_s
+        )
+
+    def _markers_are_due(self, one: Holding, now_s: float) -> bool:
+        """Markers of transactions behind the last record: once retention takes them they would look like records that
+        were deleted before they were archived."""
+        pending = one.pending
+        return (
+            pending is not None
+            and pending.reached > pending.start
+            and now_s - pending.since_s >= self._limits.markers_s
         )
 
     def _place(self, one: Holding, writer: PartitionWriter, consumer: Follower) -> int:
@@ -98,7 +120,7 @@ class Working:
         one.failing_s.pop("open", None)
         if writer.position > one.end:  # what seemed to fail was archived, or another did it: storing works
             one.failing_s.clear()
-        one.writer, one.end, one.pending = writer, writer.position, Pending(place)
+        one.writer, one.end, one.pending = writer, writer.position, Pending(place, since_s=time.monotonic())
 
     def _stored(self, one: Holding, stored: Stored) -> None:
         self._holdings.count(stored)
@@ -106,7 +128,7 @@ class Working:
         one.failing_s.clear()
         if one.pending is not None:
             one.end = one.pending.reached
-            one.pending = Pending(one.end)
+            one.pending = Pending(one.end, since_s=time.monotonic())
 
     def _failed(self, one: Holding, error: Exception) -> None:
         now_s = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -56,7 +57,7 @@ def holdings() -> Holdings:
 def working(files: LocalFiles, holdings: Holdings) -> Working:
     retries = Retries("archive", "retry", Burial(dead_letter_topic("archive").placed(TopicsConfig())))
     storing = Storing(files, Sorting(retries, MAX_BYTES), NoBroker(), Watchdog(), letter_s=30.0, work_s=60.0)
-    return Working(storing, holdings, ArchiveLimits(records=2))
+    return Working(storing, holdings, ArchiveLimits(records=2, markers_s=0.0))
 
 
 @pytest.fixture
@@ -133,3 +134,41 @@ def test_an_error_of_a_partition_that_has_gone_ends_the_stage(
     holdings.lost([PLACE])
     with pytest.raises(CorruptArchive):
         holdings.raise_broken()
+
+
+def test_markers_alone_are_archived_as_passed(
+    working: Working, threads: ThreadPoolExecutor, one: Holding, files: LocalFiles
+) -> None:
+    """Once retention has taken them they would look like records that were deleted first."""
+    one.pending = Pending(0)
+    working.begin([one], threads, stopping=False)
+    assert one.task is None
+    one.pending.reached = 3
+    working.begin([one], threads, stopping=False)
+    assert one.task is not None
+    wait([one.task], 30)
+    assert PartitionWriter(files, *PLACE).position == 3
+    assert ids(files) == []
+
+
+def test_what_failed_before_is_tried_again_with_the_first_record(
+    working: Working, threads: ThreadPoolExecutor, one: Holding
+) -> None:
+    """Else a second lone fault after `age_s` would count as an outage all the time between."""
+    assert one.pending is not None
+    del one.pending.records[1:]
+    one.pending.since_s = time.monotonic()
+    working.begin([one], threads, stopping=False)
+    assert one.task is None
+    one.failing_s["store"] = time.monotonic()
+    working.begin([one], threads, stopping=False)
+    assert one.task is not None
+    wait([one.task], 30)
+
+
+def test_a_partition_that_is_not_assigned_any_more_is_let_go(holdings: Holdings, one: Holding) -> None:
+    """Though nobody said that it was revoked."""
+    other = Partition(TOPIC, 1)
+    holdings.assigned([other])
+    assert [held.partition for held in holdings.all()] == [other]
+    assert not holdings.has(one)
