@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -136,17 +136,20 @@ def test_an_error_of_a_partition_that_has_gone_ends_the_stage(
         holdings.raise_broken()
 
 
+def begun(working: Working, threads: ThreadPoolExecutor, one: Holding) -> list[Future[object]]:
+    working.begin([one], threads, stopping=False)
+    return [] if one.task is None else [one.task]
+
+
 def test_markers_alone_are_archived_as_passed(
     working: Working, threads: ThreadPoolExecutor, one: Holding, files: LocalFiles
 ) -> None:
     """Once retention has taken them they would look like records that were deleted first."""
     one.pending = Pending(0)
-    working.begin([one], threads, stopping=False)
-    assert one.task is None
+    assert not begun(working, threads, one)
     one.pending.reached = 3
-    working.begin([one], threads, stopping=False)
-    assert one.task is not None
-    wait([one.task], 30)
+    [task] = begun(working, threads, one)
+    wait([task], 30)
     assert PartitionWriter(files, *PLACE).position == 3
     assert ids(files) == []
 
@@ -158,12 +161,10 @@ def test_what_failed_before_is_tried_again_with_the_first_record(
     assert one.pending is not None
     del one.pending.records[1:]
     one.pending.since_s = time.monotonic()
-    working.begin([one], threads, stopping=False)
-    assert one.task is None
+    assert not begun(working, threads, one)
     one.failing_s["store"] = time.monotonic()
-    working.begin([one], threads, stopping=False)
-    assert one.task is not None
-    wait([one.task], 30)
+    [task] = begun(working, threads, one)
+    wait([task], 30)
 
 
 def test_a_partition_that_is_not_assigned_any_more_is_let_go(holdings: Holdings, one: Holding) -> None:
