@@ -69,7 +69,8 @@ async def idle_until_the_end(fragile: KafkaBroker, topics: Topics, limits: Runne
         await asyncio.wait({one.task}, timeout=DEADLINE_S)
 
 
-ENDS = {EXIT_CODE: b"themis-pipeline: a transaction took more than 8 s; ends", 1: b"transactions in a row failed"}
+# Whichever of the watched steps was under way: a transaction, the start of a producer, a poll.
+ENDS = {EXIT_CODE: b" took more than ", 1: b"transactions in a row failed"}
 
 
 async def test_an_outage_amid_a_transaction_ends_the_process(
