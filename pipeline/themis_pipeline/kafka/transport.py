@@ -79,22 +79,25 @@ class KafkaTransport:
 
     def producer(self, transactional_id: str) -> Producer:
         with ExitStack() as opened, _translated(), reaching():
-            producer = KafkaProducer(
-                **self.connection,
-                kafka_client=_Client(opened, KafkaProducer).make,
-                transactional_id=transactional_id,
-                transaction_timeout_ms=_ms(self.limits.transaction_timeout_s),
-                delivery_timeout_ms=_ms(self.limits.delivery_timeout_s),
-                request_timeout_ms=_ms(self.limits.request_timeout_s),
-                bootstrap_timeout_ms=_ms(self.limits.connect_timeout_s),
-                reconnect_backoff_max_ms=_ms(self.limits.reconnect_s),
-                max_block_ms=self._patience_ms,
-                max_request_size=self.limits.max_request_bytes,
-                allow_auto_create_topics=False,
-                linger_ms=5,
-                batch_size=256 * 1024,
-                metrics_enabled=False,
-            )
+            with ExitStack() as making:
+                producer = KafkaProducer(
+                    **self.connection,
+                    kafka_client=_Client(making, KafkaProducer).make,
+                    transactional_id=transactional_id,
+                    transaction_timeout_ms=_ms(self.limits.transaction_timeout_s),
+                    delivery_timeout_ms=_ms(self.limits.delivery_timeout_s),
+                    request_timeout_ms=_ms(self.limits.request_timeout_s),
+                    bootstrap_timeout_ms=_ms(self.limits.connect_timeout_s),
+                    reconnect_backoff_max_ms=_ms(self.limits.reconnect_s),
+                    max_block_ms=self._patience_ms,
+                    max_request_size=self.limits.max_request_bytes,
+                    allow_auto_create_topics=False,
+                    linger_ms=5,
+                    batch_size=256 * 1024,
+                    metrics_enabled=False,
+                )
+                # From here on it closes its client itself: its thread polls until then, and two may not (3.0.12).
+                making.pop_all()
             made = _Producer(producer)
             opened.callback(made.discard)
             producer.init_transactions()
