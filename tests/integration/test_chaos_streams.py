@@ -156,7 +156,8 @@ async def test_streams_that_the_client_gives_up_leave_nothing_in_the_client() ->
             await asyncio.gather(*(give_up(first + one) for one in range(20)))
         tasks_after, files_after, _ = await settled(judge)
         assert tasks_after == tasks
-        assert files_after < files + 20  # of 300 streams; other threads' files come and go by ones
+        while files_after > files:  # gRPC's own threads close theirs a little later; never is told by the time-out
+            _, files_after, _ = await settled(judge)
         assert served.log.getvalue() == ""
 
 
